@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sslens import cards
@@ -20,6 +21,13 @@ from sslens.cli.zoo import format_table
 from sslens.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
+from sslens.models.vit import ViTArch
+from sslens.zoo.architecture import read_arch
+from sslens.zoo.architectures.vit import ViTShape
+from sslens.zoo.arrays import Array
+from sslens.zoo.files import Contents
+from sslens.zoo.identity import require_claims
+from sslens.zoo.recognise import recognise
 
 FOLDER = Path(cards.__file__).parent
 LAYOUTS = {file.stem for file in (FOLDER.parent / "zoo" / "layouts").glob("[!_]*.py")}
@@ -36,6 +44,8 @@ fcmae_convnextv2_large fcmae_convnextv2_huge deit_vits16 deit_vitb16 augreg_vits
 dinov2_vitb14 dinov2_vitb14_reg dinov3_vitb16 clip_vitb16 siglip_vitb16 ibot_vitb16
 beit_vitb16_in22k
 """
+#: of tiles of histology, which have the size that the network sees
+TILES = {"uni_vitl16", "phikon_vitb16", "phikonv2_vitl16", "virchow_vith14", "virchow2_vith14"}
 
 
 @pytest.mark.parametrize("card", all_cards().values(), ids=lambda card: card.name)
@@ -43,7 +53,7 @@ def test_a_card_keeps_the_rules(card: Card) -> None:
     cnn = card.arch in ("resnet50", "resnet_mini_32")
     cnn |= card.arch.startswith(("convnextv2_", "timm/convnext_"))
     named = r"vit_(mini|small|base|large|huge)_patch\d+_\d+|timm/\w+"
-    own = r"(vjepa2|webssl|uni)_vit_(large|huge|giant)_patch\d+_\d+"
+    own = r"(vjepa2|webssl|uni|franca|phikonv2|virchow2?)_vit_(base|large|huge|giant)_patch\d+_\d+"
     assert cnn or re.fullmatch(named, card.arch) or (card.url and re.fullmatch(own, card.arch))
     assert (card.heads is None) == cnn, "heads are what a ViT has, and no file tells"
     transform = EvalTransform(**dataclasses.asdict(card.evaluation))
@@ -95,20 +105,27 @@ def test_a_card_of_a_file_fits_its_address(card: Card) -> None:
     url, layout = str(card.url), str(card.layout)
     assert layout in LAYOUTS
     twins = layout in ("moco_v3", "msn") and card.tuned is False
-    assert (card.branch is not None) == (twins or url.endswith("_full_checkpoint.pth"))
+    twins |= url.endswith("_full_checkpoint.pth") or "/Franca/" in url
+    assert (card.branch is not None) == twins
+    e = card.evaluation
     if layout == "vjepa2":
-        assert card.evaluation.resize == card.evaluation.crop * 256 // 224
+        assert e.resize == e.crop * 256 // 224
+    elif e.crop == 518:
+        assert e.resize == 518
+        assert card.arch.endswith(("_518", "_dinov2"))
     else:
-        assert card.evaluation.resize == (224 if card.name == "uni_vitl16" else 256)
-        assert card.evaluation.crop == 224
-    assert (card.evaluation.mean, card.evaluation.std) == (IMAGENET_MEAN, IMAGENET_STD)
+        assert e.crop == 224
+        assert e.resize == (224 if card.name in TILES else 256)
+    assert card.name == "rad_dino_vitb14" or (e.mean, e.std) == (IMAGENET_MEAN, IMAGENET_STD)
     assert card.sha256_prefix is None or f"-{card.sha256_prefix}." in url
+    if url.startswith("https://huggingface.co/"):  # the names of these repositories tell no size
+        return
     name = re.search(r"small|base|large|huge|giant|resnet50|atto|femto|pico|nano|tiny", card.arch)
     assert name is not None
     spelt = {
         "small": "vits|small|vit-s",
         "base": "vitb|base|vit-b",
-        "large": "vitl|large|UNI",
+        "large": "vitl|large",
         "huge": "vith|huge",
         "giant": "vitg|dino1b",
         "resnet50": "r-50|resnet50",
@@ -131,6 +148,7 @@ def test_heads_that_no_file_tells() -> None:
     odd = {"mocov3_vits16", "mocov3_vits16_linear", "ijepa_vith14", "mae_vith14"}
     odd |= {"ijepa_vitg16_in22k"}  # 88 wide
     odd |= {"aimv2_vitl14", "vjepa2_vitg16", "vjepa2_vitg16_384"}  # 128 and 64 wide
+    assert cards.find("virchow_vith14").heads == cards.find("virchow2_vith14").heads == 16
     for card in all_cards().values():
         size = re.search(r"_(small|base|large|giant)_", card.arch)
         if size and card.heads and card.name not in odd:
@@ -144,8 +162,81 @@ def test_evaluation_is_the_authors() -> None:
         name for name, card in all_cards().items() if card.evaluation.interpolation == "bilinear"
     }
     assert bilinear == {
-        name for name in all_cards() if name.startswith(("mocov3", "msn", "vjepa2", "uni_"))
+        name
+        for name in all_cards()
+        if name.startswith(("mocov3", "msn", "vjepa2", "uni_", "phikon"))
     } | {"supervised_resnet50"}
+
+
+def test_files_of_networks_without_a_name_of_timms_are_read_as_their_cards_say() -> None:
+    """Names and shapes as the authors' classes have them, at full size, without their values."""
+    cases = "franca_vitb14 franca_vitl14_224 phikon rad_dino phikon_v2 virchow virchow2"
+    for card in map(cards.find, cases.split()):
+        states = make_states(card)
+        found = recognise(Contents(Path("a.pth"), states), branch=card.branch, num_heads=card.heads)
+        require_claims(card, found, Path("a.pth"))
+        arch = read_arch(found.shape)
+        assert arch is not None
+        assert found.layout == card.layout, card.name
+        assert (arch.heads, arch.image_size) == (card.heads, card.evaluation.crop), card.name
+        prefix = found.shape.cls + found.shape.registers  # type: ignore[attr-defined]
+        assert prefix == card.prefix_tokens, card.name
+
+
+#: from timm's names to those of DINOv2 and ViT in Hugging Face's transformers
+HUGGING = (
+    (r"(cls_token)", r"embeddings.\1"),
+    (r"pos_embed", "embeddings.position_embeddings"),
+    (r"patch_embed.proj", "embeddings.patch_embeddings.projection"),
+    (r"norm\.", "layernorm."),
+    (r"blocks\.(\d+)\.", r"encoder.layer.\1."),
+    (r"(.*)attn\.proj", r"\1attention.output.dense"),
+    (r"(.*)ls([12])\.gamma", r"\1layer_scale\2.lambda1"),
+)
+PLAIN = (
+    (r"(.*)\.norm1", r"\1.layernorm_before"),
+    (r"(.*)\.norm2", r"\1.layernorm_after"),
+    (r"(.*)mlp\.fc1", r"\1intermediate.dense"),
+    (r"(.*)mlp\.fc2", r"\1output.dense"),
+)
+
+
+def make_states(card: Card) -> dict[str, dict[str, Array]]:
+    """The state dicts of a card's file: memory is taken only where values are read."""
+    gated, plain = card.name.startswith(("franca", "virchow")), "phikon_" in card.name
+    size = re.search(r"_(base|large|huge)_patch(\d+)", card.arch)
+    assert size is not None
+    dim, blocks = {"base": (768, 12), "large": (1024, 2), "huge": (1280, 2)}[size[1]]
+    hidden = {("franca", 768): 2048, ("franca", 1024): 2736, ("virchow", 1280): 3416}
+    shape = ViTShape(
+        ViTArch(card.evaluation.crop, int(size[2]), dim, blocks, int(card.heads or 0)),
+        hidden=hidden.get((re.split(r"2?_", card.name)[0], dim), 4 * dim),
+        gated=gated,
+        layer_scale=not plain,
+        registers=int(card.prefix_tokens or 0) - 1,
+    )
+    state = {}
+    for name, sides in shape.list_tensors().items():
+        value = Array(np.broadcast_to(np.float32(0), sides), "float32")
+        if card.layout == "dino":
+            if numbered := re.match(r"blocks\.(\d+)", name):
+                chunk = int(numbered[1]) // (blocks // min(4, blocks))
+                name = name.replace("blocks", f"blocks.{chunk}")
+            name = name.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3")
+            name = f"backbone.{name}"
+        elif card.layout == "huggingface":
+            for pattern, into in HUGGING + (PLAIN if plain else ()):
+                name = re.sub(f"^{pattern}", into, name)
+            if "attn.qkv" in name:
+                for i, part in enumerate(("query", "key", "value")):
+                    named = name.replace("attn.qkv", f"attention.attention.{part}")
+                    state[named] = value[i * dim : (i + 1) * dim]
+                continue
+        state[name] = value
+    if card.layout == "dino":
+        for name in ("dino_head.mlp.0.weight", "rasa_head.pos_pred.weight"):
+            state[name] = Array(np.zeros((3, 4), np.float32), "float32")
+    return {"teacher" if card.layout == "dino" else "": state}
 
 
 def test_what_timm_fetches_is_in_timm_and_seen_as_it_says() -> None:

@@ -12,6 +12,9 @@ BRANCHES = ("teacher", "student")
 #: where the networks are: in two state dicts, or in one (DINOv2)
 _PLACE = re.compile(r"(?:[^/]*/)*(?:module\.)?(teacher|student)[/.](?:module\.)?(?:backbone\.)?")
 
+#: Franca (Venkataramanan et al., 2025)
+_RASA = "the head that predicts a patch's position"
+
 
 def claim(contents: Contents) -> Claim | None:
     """Claim a full checkpoint: `student` and `teacher`, each with a backbone and heads. The teacher
@@ -32,7 +35,8 @@ def claim(contents: Contents) -> Claim | None:
         return None
     keys = [key for weights in contents.states.values() for key in weights]
     losses = [name for name in [*contents.states, *contents.rest] if name.endswith("_loss")]
-    scaled = "blocks.0.ls1.gamma" in next(iter(branches.values())).weights(contents.states)
+    weights = next(iter(branches.values())).weights(contents.states)
+    scaled = "blocks.0.ls1.gamma" in weights or "blocks.0.0.ls1.gamma" in weights
     dinov2 = scaled or any(re.search(r"(teacher|student)\.dino_head\.", key) for key in keys)
     objective = (
         "dinov2" if dinov2 else "ibot" if any(n.startswith("ibot") for n in losses) else "dino"
@@ -51,10 +55,12 @@ def claim(contents: Contents) -> Claim | None:
         drops=(
             (r"masked_embed|mask_token", MASK),
             (r"(head|fc)\..*", "the projection head"),
+            (r"rasa_head\..*", _RASA),
             *HEADS,
         ),
         beside=(
             (r"(.*\.)?(dino_|ibot_)?head\..*", "the projection head"),
+            (r"(.*\.)?rasa_head\..*", _RASA),
             (r"(.*\.)?(dino|ibot|koleo)\w*_loss\..*", "a state of the loss"),
         ),
     )
