@@ -26,9 +26,11 @@ def test_every_family_has_its_day() -> None:
     every = families.list_families()
     today = datetime.datetime.now(tz=datetime.UTC).date()
     days = [families.rotate(10, today + datetime.timedelta(days)) for days in range(len(every))]
-    assert {family for day in days for family in day} == set(every) - set(families.HEAVY)
-    assert set(families.HEAVY) < set(every)
+    assert {family for day in days for family in day} == set(every)
     assert len(days[0]) == 10
+    assert families.list_families() == every
+    whole = families.list_families(whole=True)
+    assert {family for family in every if whole[family] != every[family]} == set(families.SMALLER)
 
 
 @pytest.mark.slow
@@ -37,7 +39,7 @@ def test_the_bench_tells_a_family_that_fails(
 ) -> None:
     families = load()
     monkeypatch.setattr(
-        families, "list_families", lambda: {"resnet": "resnet10t", "none": "nothing"}
+        families, "list_families", lambda **_: {"resnet": "resnet10t", "none": "nothing"}
     )
     assert families.main(["resnet", "none", "--quick"]) == 1
     lines = capsys.readouterr().out.splitlines()
