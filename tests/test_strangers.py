@@ -1,6 +1,7 @@
 """What strangers give: settings that are bombs, folders and headers that lie, names that a terminal
 would obey. Each is refused in a sentence, or read for what it is."""
 
+import dataclasses
 import json
 import struct
 import time
@@ -305,6 +306,21 @@ def test_a_generator_that_cannot_be_is_refused(tmp_path: Path, part: str, change
         open_generator(write_generator(tmp_path / "last.safetensors", said))
     assert len(str(caught.value)) < 1500
     assert time.process_time() - began < 5
+
+
+def test_a_side_that_no_tensor_tells_is_bounded(tmp_path: Path) -> None:
+    """Without attention a UNet of any side has the same tensors, and samples would take 6 TB."""
+    shape = dataclasses.replace(SHAPE, attention=())
+    weights = {f"network.{k}": v for k, v in shape.build(seed=0).state_dict().items()}
+    for side, most in ((1 << 20, "1,048,576 px, over 512"), (16, None)):
+        network = json.loads(json.dumps(describe_shape(dataclasses.replace(shape, size=side))))
+        header = zoo.make_header("g", {"generator": {**SAID, "network": network}}, {})
+        write_tensors(tmp_path / "last.safetensors", weights, header)
+        if most is None:
+            assert open_generator(tmp_path / "last.safetensors").size == side
+            continue
+        with pytest.raises(InputError, match=most):
+            open_generator(tmp_path / "last.safetensors")
 
 
 @pytest.mark.parametrize(

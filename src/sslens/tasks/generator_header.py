@@ -20,6 +20,8 @@ from sslens.tasks.representations import Condition
 
 #: the largest width, side or count of a network or a process; the most models
 LARGEST, MODELS = 1 << 20, 256
+#: pixels of the largest side of generated images; the tensors of a UNet do not tell its side
+SIDE = 512
 #: the names in the file of the network's tensors begin so
 NETWORK = "network."
 #: the numbers of a description that may be fractions, by their names
@@ -117,6 +119,8 @@ def _read_conditions(said: Any) -> dict[str, Condition]:
 def _require_tensors(description: Description, tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError unless the network's tensors are those of the file, before it is built."""
     shape = description.network
+    if shape.size > SIDE:
+        raise ValueError(f"images of {shape.size:,} px, over {SIDE}")
     stages = shape.blocks * (len(shape.multipliers) if isinstance(shape, UNetShape) else 1)
     if stages > len(tensors):  # each has several
         raise ValueError(f"a network of {stages:,} blocks in {len(tensors):,} tensors")

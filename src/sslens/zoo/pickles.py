@@ -134,7 +134,9 @@ def _read_stream(text: bytearray) -> Pickled:
     storages: dict[str, Storage] = {}
     places: dict[str, tuple[int, int]] = {}
 
-    def refer(given: Any) -> Storage:
+    def refer(given: Any) -> Storage | Named:
+        if type(given) is tuple and len(given) == 4 and isinstance(given[1], Named):
+            return given[1]  # a class with its source, where a network was saved as an object
         if type(given) is not tuple or len(given) < 5 or given[0] != "storage":
             raise Senseless("it refers to what is no storage")
         key, kind = str(given[2]), _find_kind(given[1])
