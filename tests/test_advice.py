@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import re
+import shlex
 import sys
 import tarfile
 import warnings
@@ -17,12 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import sslens
 from checkpoints import EXAMPLES
 from released import LIGHTNING
-from sslens import zoo
+from sslens import cli, zoo
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 from sslens.store import write_tensors
@@ -292,3 +294,60 @@ def test_an_activation_that_no_weight_tells_is_read_from_the_folder(tmp_path: Pa
     (tmp_path / "config.json").write_text(json.dumps(config))
     model: Any = zoo.load(tmp_path)
     assert type(model.network.blocks[0].mlp.act).__name__ == "QuickGELU"
+
+
+#: every command that takes a model, with what else it needs; {} is the model
+LINES = (
+    "compare {} --images photos",
+    "knn {} --images photos",
+    "probe {} --images photos --folds 2",
+    "features {} --images photos --out features",
+    "fingerprint {} --images photos --out a.fingerprint.safetensors",
+    "invariance {} --images photos",
+    "detect {}",
+    "finetune {} --images photos --val photos --batch-size 4 --out tuned",
+    "rcdm train {} --images photos --batch-size 4 --out generator",
+    "diff {} file.pth@branch=teacher",
+    "study study.yaml",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sslens.errors.Doubt")
+def test_options_are_taken_wherever_a_model_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "home"))
+    for i in range(12):
+        place = tmp_path / "photos" / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(place / f"{i}.png")
+    twins = {
+        name: vit("learned", seed).state_dict() for seed, name in ((1, "student"), (2, "teacher"))
+    }
+    state = {name: under("backbone.", weights) for name, weights in twins.items()}
+    torch.save(state, "file.pth")
+    source = "file.pth@branch=student,heads=2,name=mine"
+    study = f"models: ['{source}']\nimages: photos\nanalyses: [knn-depth]\n"
+    Path("study.yaml").write_text(study)
+    for line in LINES:
+        assert cli.main([*shlex.split(line.format(source)), "--dry-run"]) == 0, line
+        assert "mine" in "".join(capsys.readouterr()), line
+    assert cli.main(["doctor", source, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["recognised"]["branch"], told["recognised"]["heads"]) == ("student", 2)
+    assert cli.main(["path", source, "file.pth@branch=teacher"]) == 2
+    advice = re.search(r"as they are called, (\S+), and (--state \w+)", capsys.readouterr().err)
+    assert advice is not None
+    torch.save(state, "other.pth")
+    assert cli.main(["path", advice[1], "other.pth", *advice[2].split()]) == 0
+    model: Any = sslens.load(source)
+    assert model.name == "mine"
+    assert model.network.blocks[0].attn.num_heads == 2
+    assert torch.equal(model.network.cls_token, twins["student"]["cls_token"])
+    result = sslens.compare(
+        source, "photos", analyses="cka-blocks", controls=False, quiet=True, batch=4
+    )
+    assert not result.cka("mine").empty

@@ -22,6 +22,7 @@ from sslens.zoo import doctor, insides
 from sslens.zoo.folders import read_checkpoint
 from sslens.zoo.recognise import recognise
 from sslens.zoo.shapes import ViTShape
+from sslens.zoo.weights import read_weights
 from written import head, under
 
 VIT = ViTShape(WIDE, hidden=96)
@@ -127,7 +128,13 @@ def test_weights_in_parts_are_read_together(tmp_path: Path) -> None:
     whole = build(VIT).state_dict()
     assert all(torch.equal(model.network.state_dict()[key], v) for key, v in whole.items())
     assert doctor.examine(folder).refused is None
+    weights = read_weights(str(folder))  # as sslens diff reads them
+    assert all(np.array_equal(weights.tensors[k].value.values, v) for k, v in whole.items())
     part = folder / "model-00001-of-00002.safetensors"
+    before, content = weights.digest, part.read_bytes()
+    part.write_bytes(content[:-4] + b"\0\0\0\0")
+    assert read_weights(str(folder)).digest != before
+    part.write_bytes(content)
     assert f"is part 1 of 2 of a network: give {folder}" in refusal(part)
     (folder / "model-00002-of-00002.safetensors").unlink()
     assert "lists model-00002-of-00002.safetensors, which is not" in refusal(folder)

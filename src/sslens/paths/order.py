@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from sslens import zoo
 from sslens.errors import InputError
 
 #: what checkpoints in a folder are called
@@ -140,6 +141,12 @@ def _require_there(path: Path) -> Path:
     Raises:
         InputError: the path is not there.
     """
+    plain, options = zoo.split_options(str(path))
+    if (branch := options.get("branch")) and not path.exists():
+        raise InputError(
+            f"{path} names one of the networks in a file, and a path is one network's",
+            mend=f"give the files as they are called, {plain}, and {{state={branch}}}",
+        )
     if not path.exists() and path.suffix not in SUFFIXES:
         raise InputError(f"{path} is not there: give checkpoints, or the folder that they are in.")
     return path

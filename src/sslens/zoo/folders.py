@@ -64,21 +64,41 @@ def _refuse_part(path: Path) -> None:
     )
 
 
-def _read_parts(index: Path) -> Contents:
+def list_parts(path: Path) -> list[Path]:
+    """List the files that hold the weights of a checkpoint: those that an index lists, or the file
+    itself.
+
+    Raises:
+        InputError: the index is none, or lists a file that is not beside it.
+    """
+    if not path.name.endswith(INDEX):
+        return [path]
+    return [path.parent / name for name in sorted(set(_read_places(path).values()))]
+
+
+def _read_places(index: Path) -> Mapping[str, str]:
+    """The name of the file that holds each tensor, as an index says."""
     places = _read_json(index).get("weight_map")
     if not isinstance(places, Mapping) or not all(isinstance(v, str) for v in places.values()):
         raise InputError(f"{index} has no weight_map: it is not the index of a model in parts.")
-    together: dict[str, Array] = {}
     for name in sorted(set(places.values())):
-        path = index.parent / name
-        if Path(name).name != name or not path.is_file():
+        if Path(name).name != name or not (index.parent / name).is_file():
             raise InputError(
                 f"{index} lists {name}, which is not in its folder: get all of its files again."
             )
+    return places
+
+
+def _read_parts(index: Path) -> Contents:
+    places = _read_places(index)
+    together: dict[str, Array] = {}
+    for path in list_parts(index):
         for state, weights in read_contents(path).states.items():
             own = {f"{state}.{key}" if state else key: v for key, v in weights.items()}
             # another part may hold a tensor of the same name, which the index does not mean
-            together |= {key: v for key, v in own.items() if places.get(key, name) == name}
+            together |= {
+                key: v for key, v in own.items() if places.get(key, path.name) == path.name
+            }
     missing = sorted(set(places) - set(together))
     if missing:
         raise InputError(

@@ -44,7 +44,8 @@ def refuse_others(contents: Contents, *, detectors: bool = False) -> None:
     keys = [key for weights in contents.states.values() for key in weights]
     if "sslens.fingerprint" in contents.header:
         raise InputError(
-            f"{where} is a fingerprint (Grams), not weights: give it to sslens compare."
+            f"{where} is a fingerprint (Grams), not weights: give it to sslens compare, without"
+            " options."
         )
     if "sslens.state" in contents.header:
         raise InputError(

@@ -15,7 +15,8 @@ from sslens.store import digest
 from sslens.whole_file import exists
 from sslens.zoo.arrays import Array
 from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, Claim
-from sslens.zoo.files import Contents, convert_to_array, read_contents
+from sslens.zoo.files import Contents, convert_to_array
+from sslens.zoo.folders import list_parts, read_checkpoint
 from sslens.zoo.identity import find_card, gather_about
 from sslens.zoo.insides import name_weights
 from sslens.zoo.quantised import dequantise
@@ -82,8 +83,11 @@ class Weights:
         tensors where there is no file."""
         _, options = zoo.split_options(self.source)
         if self.path is not None:
-            with self.path.open("rb") as file:
-                return digest([hashlib.file_digest(file, "sha256").hexdigest(), options])
+            sums = []
+            for path in list_parts(self.path):
+                with path.open("rb") as file:
+                    sums.append(hashlib.file_digest(file, "sha256").hexdigest())
+            return digest([*sums, options])
         state = hashlib.sha256()
         for name, tensor in sorted(self.tensors.items()):
             state.update(f"{name} {tensor.value.shape} {tensor.kind}\n".encode())
@@ -121,7 +125,7 @@ def read_weights(source: str) -> Weights:
         return _read_network(source)
     else:
         path = zoo.find_file(path)
-    contents, kinds = _dequantise(read_contents(path))
+    contents, kinds = _dequantise(read_checkpoint(path))
     branch, heads = options.get("branch"), options.get("num_heads")
     if card is not None:
         branch = branch or card.branch
@@ -129,6 +133,7 @@ def read_weights(source: str) -> Weights:
     if isinstance(found, str):
         name = f"{path.parent.name}/{path.name}" if path.name == zoo.ENCODER else path.name
         tensors = _mark(_list_as_in_file(contents), kinds)
+        name = options.get("name", name)
         return Weights(name, source, About(), tensors, unknown=found, path=path)
     if card is None and found.claim.written is None:
         card = find_card(path, found)
@@ -138,7 +143,7 @@ def read_weights(source: str) -> Weights:
         asked = asked or found.branch  # which of its networks it is, said where none was asked for
     others = tuple(one for one in found.claim.branches if one != found.branch)
     return Weights(
-        f"{name} ({asked})" if asked else name,
+        options.get("name", f"{name} ({asked})" if asked else name),
         source,
         gather_about(found, card),
         _mark(_list_tensors(contents, found), kinds),
