@@ -1,6 +1,7 @@
 """The first screens of what models are blind to, of detection and of what changed between two
 checkpoints, on tables that are made up; and groups of models that are a close call."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,8 +23,12 @@ from sslens.comparisons.inputs import Models
 from sslens.comparisons.likeness import Likeness, find_groups
 from sslens.comparisons.readings import name_pooling_in
 from sslens.comparisons.rows import make_results
-from sslens.report.front import Answer, Front
+from sslens.figure import Line, Lines
+from sslens.report.colours import choose_colours, number_curves
+from sslens.report.front import Answer, Front, Overview, Point
 from sslens.report.front.making import Compared, make_front
+from sslens.report.overview import draw_overview
+from sslens.report.stills import draw_still
 from sslens.report.writing import sentences
 from sslens.report.writing.front import write_alike
 from sslens.statistics.estimate import Estimate
@@ -109,6 +114,18 @@ def test_one_model_is_held_against_an_untrained_network() -> None:
     }
     _, alone = screen({"invariance": changes({"mae": values["mae"]})}, "mae")
     assert alone["How blind is mae to vertical flip?"].word == "0.50"
+
+
+def test_a_family_has_its_colour_on_pages_without_an_overview() -> None:
+    values = {name: {"grey": 0.5, "horizontal-flip": 0.1} for name in ("mae", "dino", *CONTROLS)}
+    known = {"mae": {"family": "REC"}, "dino": {"family": "JE"}, **{one: {} for one in CONTROLS}}
+    given = make_models(["mae", "dino"], list(CONTROLS), known)
+    front = make_front({"invariance": changes(values)}, (), given, Compared())
+    colours = choose_colours(front.families)
+    assert number_curves(["mae", "dino"], colours) == [2, 1]
+    lines = tuple(Line(name, np.arange(2.0), np.arange(2.0)) for name in ("mae", "dino"))
+    drawn = draw_still(Lines("", "depth", "", lines, None), colours)
+    assert re.findall(r'class="curve (c\d)"', drawn) == ["c2", "c1"]
 
 
 def test_many_models_and_transforms_leave_eight_answers() -> None:
@@ -328,6 +345,19 @@ def test_an_axis_of_even_changes_begins_at_zero() -> None:
 # a close call, and CNNs
 
 
+@pytest.mark.parametrize("width", [576.0, 352.0])
+def test_a_group_of_200_letters_stays_in_the_legend(width: float) -> None:
+    long = ("groups of models " * 13).strip()
+    points = [Point("a", 0.0, 0.0, 0.5, long), Point("b", 1.0, 0.5, 0.6, "short")]
+    drawn = draw_overview(Overview(tuple(points), "", "", 0.0), width)
+    high = float(re.findall(r'viewBox="0 0 [\d.]+ ([\d.]+)"', drawn)[0])
+    texts = re.findall(r'<text[^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>', drawn)
+    legend = [(float(x), float(y), text) for x, y, text in texts if "models" in text]
+    assert " ".join(text for *_, text in legend) == long
+    assert len({y for _, y, _ in legend}) == len(legend) > 2
+    assert all(x + 7 * len(text) <= width and y < high for x, y, text in legend)
+
+
 def pair(a: str, b: str, value: float, half: float) -> Likeness:
     cka = Estimate(value, value - half, value + half, "minibatches", 12)
     return Likeness(a, b, False, cka, cka, True)
@@ -378,7 +408,7 @@ def test_the_mean_of_a_network_without_tokens_is_over_places() -> None:
     assert name_pooling_in(rows[rows.model == "vit"], "mean") == "mean of all tokens"
     assert name_pooling_in(rows, "patch") == "mean of patch tokens"
     told = sentences("invariance", changes_of_a_cnn())
-    assert "cnn (mean over places) most to grey" in told[0]
+    assert "cnn (mean over places): most to grey" in told[0]
 
 
 def changes_of_a_cnn() -> Results:

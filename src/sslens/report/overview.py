@@ -3,15 +3,16 @@ an SVG element, and how well each separates the classes."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 
 from sslens.comparisons.roles import PIXELS
+from sslens.report.colours import COLOURED
 from sslens.report.front import Overview, Point
-from sslens.report.stills import COLOURED, LINE, Box, wrap_marks, write_mark
+from sslens.report.stills import LINE, Box, wrap_marks, write_mark
 from sslens.report.writing.front import MEANINGS
 from sslens.report.writing.numbers import spell_share
 from sslens.report.writing.overview import write_family
@@ -30,6 +31,11 @@ LEGEND = 20.0
 WIDE = 7.0
 #: letters of a name in one line; longer names go on in the next one
 LETTERS = 28
+#: in a wide and in a narrow window, points nearer than so many pixels to one that is named share
+#: its name, with their number
+AT_ONE_PLACE = (6.0, 18.0)
+#: points from which on those at one place share a name
+MANY = 16
 #: rows of the table of accuracies
 MOST_RANKS = 12
 #: lengths that the bar below the picture may have, in units of 1 − CKA
@@ -67,10 +73,13 @@ def draw_overview(overview: Overview, width: float = WIDTHS[0]) -> str:
             f'<circle class="point {styles[point.name]}" cx="{x:.1f}" cy="{y:.1f}"'
             f' r="{radius:.1f}"><title>{escape(describe_point(point))}</title></circle>'
         )
-    names = [textwrap.wrap(point.name, LETTERS) for point in overview.points]
     size = width, height
-    labels = list(_place_labels(names, places, radii, size))
-    for lines, (x, y), label in zip(names, places, labels, strict=True):
+    near = AT_ONE_PLACE[width < WIDTHS[0]]
+    named = name_points([point.name for point in overview.points], places, near)
+    names = [textwrap.wrap(text, LETTERS) for text in named.values()]
+    spots = [places[row] for row in named]
+    labels = list(_place_labels(names, spots, [radii[row] for row in named], size))
+    for lines, (x, y), label in zip(names, spots, labels, strict=True):
         if abs(label[1] - y) > 2 * LINE:  # too far from its point to be seen as its name
             marks.append(
                 f'<path class="lead" d="M{x:.1f} {y:.1f}L{label[0]:.1f} {label[1] - 4:.1f}"/>'
@@ -81,6 +90,38 @@ def draw_overview(overview: Overview, width: float = WIDTHS[0]) -> str:
         height = size[1] + LEGEND * line
         marks += [mark for at, item in items for mark in item.draw(at, height - 6)]
     return wrap_marks(marks, width, height)
+
+
+def name_points(
+    names: Sequence[str], places: Sequence[tuple[float, float]], near: float = AT_ONE_PLACE[0]
+) -> dict[int, str]:
+    """Choose which points are named, and how: of many points those at one place have one name, with
+    the number of the others.
+
+    Args:
+        names: the name of each point.
+        places: its place, in pixels.
+        near: the distance within which points are at one place.
+
+    >>> name_points(["a", "b"], [(0.0, 0.0), (0.0, 0.0)])
+    {0: 'a', 1: 'b'}
+    >>> crowd = [(0.0, 0.0)] * 16 + [(50.0, 0.0)]
+    >>> name_points([f"random {number}" for number in range(17)], crowd)
+    {0: 'random 0 and 15 more here', 16: 'random 16'}
+    """
+    if len(names) < MANY:
+        return dict(enumerate(names))
+    crowds: dict[int, int] = {}
+    for row, (x, y) in enumerate(places):
+        distances = {
+            first: np.hypot(x - places[first][0], y - places[first][1]) for first in crowds
+        }
+        first = next((one for one, distance in distances.items() if distance < near), row)
+        crowds[first] = crowds.get(first, 0) + 1
+    return {
+        row: names[row] if count == 1 else f"{names[row]} and {count - 1} more here"
+        for row, count in crowds.items()
+    }
 
 
 def describe_point(point: Point) -> str:
@@ -184,20 +225,30 @@ def _leave(box: Box, width: float, height: float) -> float:
 @final
 @dataclass(frozen=True)
 class _Item:
-    """An item of the legend: a point of a style, or a bar of a length in pixels, and words."""
+    """An item of the legend: a point of a style, or a bar of a length in pixels, and words; or the
+    next line of the words of the item before it."""
 
     words: str
     style: str = ""
     length: float = 10.0
+    goes_on: bool = False
 
     @property
     def width(self) -> float:
         return self.length + 8 + WIDE * len(self.words)
 
+    def wrap(self, width: float) -> "Iterator[_Item]":
+        """The item in as many lines as its words need in a picture of this width."""
+        letters = max(1, int((width - self.length - 12) / WIDE))
+        for number, words in enumerate(textwrap.wrap(self.words, letters) or [""]):
+            yield replace(self, words=words, goes_on=number > 0)
+
     def draw(self, x: float, base: float) -> Iterator[str]:
         """The SVG elements of the item, from `x` on and on a line of text."""
         y = base - 4
-        if self.style:
+        if self.goes_on:
+            pass
+        elif self.style:
             yield f'<circle class="point {self.style}" cx="{x + 5:.1f}" cy="{y:.1f}" r="5"/>'
         else:
             yield f'<path class="scale" d="M{x:.1f} {y:.1f}H{x + self.length:.1f}"/>'
@@ -218,8 +269,8 @@ def _list_legend(
         items.append(_Item(f"1 − CKA of {length:g}", length=length * scale))
     line: list[tuple[float, _Item]] = []
     at = 4.0
-    for item in items:
-        if line and at + item.width > width:
+    for item in [part for whole in items for part in whole.wrap(width)]:
+        if line and (item.goes_on or at + item.width > width):
             yield line
             line, at = [], 4.0
         line.append((at, item))

@@ -1,7 +1,7 @@
 "use strict";
 const read = id => JSON.parse(document.getElementById(id).textContent);
-const {beside, viridis} = read("page_");
-const COLOURED = 8, CONTROLS = 4, NARROW = 440, UNDEFINED = 65535, STEPS = 65534;
+const {beside, viridis, colours} = read("page_");
+const COLOURED = 8, CONTROLS = 4, NARROW = 440, MANY = 24, UNDEFINED = 65535, STEPS = 65534;
 const LONGEST = 300;  // pixels of a name that is whole wherever it stands
 
 // --- elements
@@ -151,9 +151,9 @@ function drawMap(drawing, panel, width) {
   const [low, high] = ends(values.map((value, k) => own(Math.floor(k / columns.length), k % columns.length) ? NaN : value));
   const axes = [drawing.held(panel.y), drawing.held(panel.x)];
   const widest = Math.max(...rows.map(widthOf)) + 10, longest = widest <= LONGEST ? widest : Math.min(widest, Math.max(width * 0.36, LONGEST)), left = longest + (axes[0] ? 18 : 0);  // the picture grows with the names
-  const most = width < NARROW ? 60 : 46, cell = Math.max(Math.min((width - Math.min(longest, width * 0.36) - (axes[0] ? 22 : 4)) / columns.length, most, Math.max(14, 400 / rows.length)), 2);
+  const most = width < NARROW ? 60 : 46, cell = Math.max(Math.min((width - Math.min(longest, width * 0.36) - (axes[0] ? 22 : 4)) / columns.length, most, Math.max(rows.length > MANY ? 9 : 14, 400 / rows.length)), 2);
   const long = Math.max(...columns.map(widthOf)), turned = long + 4 > cell, top = 40;
-  const upright = long <= LONGEST ? long : 144, below = (turned ? upright + 8 : 18) + (axes[1] ? 18 : 0);
+  const upright = Math.min(long <= LONGEST ? long : 144, rows.length > MANY ? 96 : long), below = (turned ? upright + 8 : 18) + (axes[1] ? 18 : 0);
   const across = cell * columns.length, down = cell * rows.length, W = Math.max(left + across + 2, Math.min(width, 250)), H = top + down + below;
   const picture = svg("svg", {width: W, height: H, viewBox: `0 0 ${W} ${H}`, "aria-hidden": "true"});
   drawBar(picture, panel.picks && drawing.held(panel.title) || unit, low, high, values.some(Number.isNaN));
@@ -221,6 +221,15 @@ function drawBar(picture, unit, low, high, hasUndefined) {
 
 // --- curves: at most eight have a colour, controls are dashed, the others are grey
 
+// the first curve of a family has the family's colour, and the others have what is left (colours.py)
+function numberCurves(names) {
+  const taken = new Map();
+  for (const name of names) if (Object.hasOwn(colours, name) && ![...taken.values()].includes(colours[name])) taken.set(name, colours[name]);
+  const kept = taken.size ? Object.values(colours) : [], all = Array.from({length: COLOURED}, (_, i) => i + 1).filter(n => ![...taken.values()].includes(n));
+  const free = [...all.filter(n => !kept.includes(n)), ...all.filter(n => kept.includes(n))];
+  return names.map(name => taken.get(name) ?? free.shift());
+}
+
 function drawLines(drawing, panel, width) {
   const [low, high] = panel.ends;
   const curves = panel.lines.map(([name, control, positions, codes], index) => {
@@ -233,9 +242,10 @@ function drawLines(drawing, panel, width) {
   const wanted = (drawing.selected ?? start).filter(name => models.some(curve => curve.name === name));
   const loud = curves.find(same);
   if (loud && !loud.control && !wanted.includes(loud.name)) wanted.splice(0, Math.max(wanted.length - COLOURED + 1, 0)), wanted.push(loud.name);
+  const numbers = numberCurves(wanted);
   for (const curve of curves) {
     const place = wanted.indexOf(curve.name);
-    curve.style = curve.control ? (controls.indexOf(curve) < CONTROLS || curve === loud ? "control" : "grey") : place >= 0 ? `c${place + 1}` : "grey";
+    curve.style = curve.control ? (controls.indexOf(curve) < CONTROLS || curve === loud ? "control" : "grey") : place >= 0 ? `c${numbers[place]}` : "grey";
   }
   const labelled = curves.filter(curve => curve.style !== "grey" && curve.y.some(value => !Number.isNaN(value)));
   const narrow = width < NARROW, W = Math.min(width, 1000);

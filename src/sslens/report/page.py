@@ -13,6 +13,7 @@ from sslens.comparisons.sheets import save_sheets
 from sslens.errors import as_argument
 from sslens.figure import Figure, Panel, Press
 from sslens.own_files import OwnFiles
+from sslens.report.colours import choose_colours
 from sslens.report.drawings import Drawing, encode_drawings, group_panels
 from sslens.report.front import Front
 from sslens.report.older import find_older
@@ -195,16 +196,21 @@ class Draft:
         if self._press is not None:
             self._press.wait()
         results = {section.name: section.results for section in self.sections}
+        colours = choose_colours({} if front is None else front.families)
         context = {
             "title": title,
             "front": front,
             "terms": _write_terms(front),
             "overview": _draw_front(front),
             "sections": [
-                self._view_section(section, (extras or {}).get(section.name, ()), thumbnails)
+                self._view_section(
+                    section, (extras or {}).get(section.name, ()), colours, thumbnails=thumbnails
+                )
                 for section in self.sections
             ],
-            "beside": _embed({"beside": write_beside(results), "viridis": VIRIDIS}),
+            "beside": _embed(
+                {"beside": write_beside(results), "viridis": VIRIDIS, "colours": colours}
+            ),
             "notes": [*notes, *([] if thumbnails else [WITHOUT_THUMBNAILS])],
             "advice": [] if front else list(advice),
             "verdicts": write_verdicts(verdicts),
@@ -221,7 +227,12 @@ class Draft:
         return path
 
     def _view_section(
-        self, section: Section, extras: Sequence[Panel], thumbnails: bool
+        self,
+        section: Section,
+        extras: Sequence[Panel],
+        colours: Mapping[str, int],
+        *,
+        thumbnails: bool,
     ) -> "_SectionView":
         """Prepare a section for the template."""
         drawings = group_panels(section.figure, extras)
@@ -234,7 +245,7 @@ class Draft:
             section.findings,
             shorten_finding(section.findings[0]) if section.findings else "",
             _embed(encode_drawings(drawings)),
-            [_Still.of(drawing) for drawing in drawings],
+            [_Still.of(drawing, colours) for drawing in drawings],
             list(view_tables(section.results.tables, section.files(), pictures=thumbnails)),
             paper=self._press is not None,
         )
@@ -283,12 +294,12 @@ class _Still:
     title: str
 
     @classmethod
-    def of(cls, drawing: Drawing) -> "_Still":
+    def of(cls, drawing: Drawing, colours: Mapping[str, int]) -> "_Still":
         from markupsafe import Markup
 
         panels = drawing.start()
         return cls(
-            tuple(Markup(draw_still(panel)) for panel in panels),
+            tuple(Markup(draw_still(panel, colours)) for panel in panels),
             describe_panel(panels[0]),
             ", ".join(drawing.panels[0][0]) or panels[0].title,
         )

@@ -1,7 +1,7 @@
 """Pictures that need no script: what a reader without JavaScript sees of a drawing, as SVG
 elements."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from sslens.figure import Heatmap, Line, Lines, Panel, Picture, encode_picture
 from sslens.figure.style import choose_bar_ticks
+from sslens.report.colours import COLOURED, number_curves
 from sslens.report.writing.numbers import typeset
 
 #: 16 colours of viridis from its low to its high end; colours between them are mixed
@@ -17,14 +18,17 @@ VIRIDIS = (
     *("1f988b", "22a884", "35b779", "54c568", "7ad151", "a5db36", "d2e21b", "fde725"),
 )
 LETTER, LINE = 6.6, 14.0  # the width of a letter, and the height of a line of labels, in pixels
-COLOURED = 8  # curves and families with a colour of their own; others are grey
 
 
 Box = tuple[float, float, float, float]
 
 
-def draw_still(panel: Panel) -> str:
+def draw_still(panel: Panel, colours: Mapping[str, int] | None = None) -> str:
     """Draw a panel as one SVG element.
+
+    Args:
+        panel: a map, curves or pictures.
+        colours: of curves by their names (`colours.choose_colours`); in their order unless given.
 
     >>> values, blocks = np.array([[1.0, 0.5]]), ("0", "1")
     >>> heatmap = Heatmap("", values, ("0",), blocks, "block", "block", (0.0, 1.0), "CKA")
@@ -34,7 +38,7 @@ def draw_still(panel: Panel) -> str:
     if isinstance(panel, Heatmap):
         return _draw_map(panel)
     if isinstance(panel, Lines):
-        return _draw_curves(panel)
+        return _draw_curves(panel, colours or {})
     source = encode_picture(panel.pixels) if isinstance(panel, Picture) else panel.encode()
     height, width = map(float, panel.size)
     marks = [f'<image href="{source}" width="{width:.0f}" height="{height:.0f}"/>']
@@ -135,7 +139,7 @@ def choose_lines(lines: Sequence[Line]) -> tuple[list[Line], list[Line], list[Li
     return models[:COLOURED], controls[:4], [*models[COLOURED:], *controls[4:]]
 
 
-def _draw_curves(panel: Lines) -> str:
+def _draw_curves(panel: Lines, colours: Mapping[str, int]) -> str:
     coloured, controls, grey = choose_lines(panel.lines)
     places = np.concatenate([np.zeros(0), *(line.x for line in panel.lines)])
     places = np.log10(places) if panel.log_x else places
@@ -156,7 +160,8 @@ def _draw_curves(panel: Lines) -> str:
         text = f"{10**value:,.4g}" if panel.log_x else f"{value:g}"
         marks.append(write_mark(text, axes.at(value, 0.0)[0], 286.0, "middle"))
     styles = [*((line, "grey") for line in grey), *((line, "control") for line in controls)]
-    styles += [(line, f"c{number}") for number, line in enumerate(coloured, 1)]
+    numbers = number_curves([line.name for line in coloured], colours)
+    styles += [(line, f"c{n}") for line, n in zip(coloured, numbers, strict=True)]
     for line, style in styles:
         x = np.log10(line.x) if panel.log_x else line.x
         marks.append(f'<path class="curve {style}" d="{_trace(axes, x, line.y)}"/>')

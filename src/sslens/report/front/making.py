@@ -122,6 +122,7 @@ def make_front(
         _write_choice(results, models, choices, compared),
         ordered=not changed,
         terms=blindness.TERMS if blindness.LINK in results else changes.write_branches(results),
+        families={n: f for n in models.studied if (f := models.about(n).family)},
     )
 
 

@@ -1,6 +1,7 @@
 """The first screen of a report as data: plain texts and numbers, which the page only draws."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import final
 
 #: answers and cards that the first screen holds at most
@@ -138,6 +139,7 @@ class Front:
         over: what most intervals are over, where `scope` says it; else empty.
         choice: which model to use, or why none is to be preferred or can be chosen, in sentences.
         ordered: whether the strongest answers come first.
+        families: the family of each model under study, by the model's name, where it is known.
         terms: what the answers' numbers mean where they do not say so, and which network of a file
             that holds several was compared, in sentences.
     """
@@ -155,6 +157,7 @@ class Front:
     choice: str = ""
     ordered: bool = True
     terms: str = ""
+    families: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         cards = len(self.cards) + len(self.more_cards)

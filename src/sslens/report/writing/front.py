@@ -317,21 +317,31 @@ def write_undecided(
     Args:
         answers: all answers.
         not_run: why, by the label of a claim or the question.
-        more: those of the answers that are not on the first screen, which are named in words.
+        more: those of the answers that are not on the first screen; a few are named in words.
 
     >>> nine, ten = (Answer(f"Is {k} so?", "undecided", "", "", label=f"C{k}") for k in (9, 10))
     >>> write_undecided([nine, ten], {"C4": "no CNN"}, [ten])
     'Undecided: C9; C10, Is 10 so? Not run: C4.'
     """
+    undecided = [one for one in answers if one.word.startswith("undecided")]
+    spelt = sum(one in more for one in undecided) <= LISTED
     names = [
-        ", ".join(filter(None, (one.label, one.question if one in more or not one.label else "")))
-        for one in answers
-        if one.word.startswith("undecided")
+        one.label if one.label and not (spelt and one in more) else _name_question(one)
+        for one in undecided
     ]
     named = "; ".join(names).replace("?;", "?")
     lines = [f"Undecided: {named}{'' if named.endswith('?') else '.'}"] if names else []
     listed = [name if name[:1] == "C" else f"{name} ({why})" for name, why in not_run.items()]
     return " ".join([*lines, *([f"Not run: {', '.join(listed)}."] if listed else [])])
+
+
+def _name_question(answer: Answer) -> str:
+    """Name what is asked: the label of a claim, and the question.
+
+    >>> _name_question(Answer("Is it so?", "yes", "", "", label="C3"))
+    'C3, Is it so?'
+    """
+    return ", ".join(filter(None, (answer.label, answer.question)))
 
 
 def _list_few(names: Sequence[str]) -> str:

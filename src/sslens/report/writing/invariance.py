@@ -75,17 +75,18 @@ def _write_invariances(frame: pd.DataFrame) -> str:
         most = ", ".join(f"{_name(row)} {spell(_read(row))}" for row in known[:NAMED])
         least = ", ".join(f"{_name(row)} {spell(_read(row))}" for row in known[NAMED:][-NAMED:])
         end = f", least to {least}" if least else ""
-        parts.append(f"{name} ({_name_pooling(rows)}) most to {most}{end}")
+        parts.append(f"{name} ({_name_pooling(rows)}): most to {most}{end}")
     controls = frame[frame.control & frame.invariance.notna()]
     first: Row = frame.iloc[0].to_dict()
     same = (controls["transform"] == first["transform"]) & (controls.strength == first["strength"])
     levels = [f"{row['model']} {spell(_read(row))}" for row in controls[same].to_dict("records")]
     if levels:
         parts.append(f"of the controls to {_name(first)} {', '.join(levels)}")
+    parts = [f"{part[:1].upper()}{part[1:]}" if part.startswith("of ") else part for part in parts]
     count = spell_count(int(frame.images.iloc[0]))
     return (
         "Invariance of the last layer (1: blind to the transform; 0: a changed image is as"
-        f" different as another one), over {count} images: {'; '.join(parts)}."
+        f" different as another one), over {count} images. {'. '.join(parts)}."
     )
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sslens.figure import Heatmap, Lines, Panel
+from sslens.report.colours import COLOURED
 from sslens.report.front import Overview
 from sslens.report.overview import describe_point
-from sslens.report.stills import COLOURED, find_scale
+from sslens.report.stills import find_scale
 from sslens.report.writing.numbers import list_names, spell_level, spell_share
 from sslens.statistics.estimate import Estimate
 from sslens.table import Results
@@ -46,7 +47,7 @@ def shorten_finding(finding: str) -> str:
     >>> shorten_finding("mae (JE: a; REC: b) is alike 0.75 [0.74, 0.77]; it parts from 0.50 on.")
     'mae is alike 0.75 [0.74, 0.77].'
     >>> shorten_finding("alike are " + ", ".join(f"model {number}" for number in range(99)))[-40:]
-    'model 31, model 32, and more (Findings).'
+    'model 34, model 35, and more (Findings).'
     """
     plain = re.sub(r" \([^()]* [^()]*\)", "", finding)
     words = plain.split("; ")[0]
