@@ -123,6 +123,7 @@ class Draft:
         self.sections: list[Section] = []
         self._spell = spell
         self._press = Press() if figures else None
+        self._colours: dict[str, int] = {}
 
     def __enter__(self) -> "Draft":
         if self._press is not None:
@@ -169,9 +170,7 @@ class Draft:
         thumbnails: bool = True,
     ) -> Path:
         """Write study.yaml, provenance.json, verdicts.csv where there are verdicts, and report.html
-        as soon as the figures for paper are drawn.
-
-        No text is read as HTML.
+        as soon as the figures for paper are drawn. No text is read as HTML.
 
         Args:
             title: of the page.
@@ -196,21 +195,17 @@ class Draft:
         if self._press is not None:
             self._press.wait()
         results = {section.name: section.results for section in self.sections}
-        colours = choose_colours({} if front is None else front.families)
+        self._colours = choose_colours({} if front is None else front.families)
         context = {
             "title": title,
             "front": front,
             "terms": _write_terms(front),
             "overview": _draw_front(front),
             "sections": [
-                self._view_section(
-                    section, (extras or {}).get(section.name, ()), colours, thumbnails=thumbnails
-                )
+                self._view_section(section, (extras or {}).get(section.name, ()), thumbnails)
                 for section in self.sections
             ],
-            "beside": _embed(
-                {"beside": write_beside(results), "viridis": VIRIDIS, "colours": colours}
-            ),
+            "beside": self._embed_shared(write_beside(results)),
             "notes": [*notes, *([] if thumbnails else [WITHOUT_THUMBNAILS])],
             "advice": [] if front else list(advice),
             "verdicts": write_verdicts(verdicts),
@@ -226,13 +221,12 @@ class Draft:
         write_text(path, text)
         return path
 
+    def _embed_shared(self, beside: Mapping[str, str]) -> "Markup":
+        """Embed what all drawings of the page read."""
+        return _embed({"beside": beside, "viridis": VIRIDIS, "colours": self._colours})
+
     def _view_section(
-        self,
-        section: Section,
-        extras: Sequence[Panel],
-        colours: Mapping[str, int],
-        *,
-        thumbnails: bool,
+        self, section: Section, extras: Sequence[Panel], thumbnails: bool
     ) -> "_SectionView":
         """Prepare a section for the template."""
         drawings = group_panels(section.figure, extras)
@@ -245,7 +239,7 @@ class Draft:
             section.findings,
             shorten_finding(section.findings[0]) if section.findings else "",
             _embed(encode_drawings(drawings)),
-            [_Still.of(drawing, colours) for drawing in drawings],
+            [_Still.of(drawing, self._colours) for drawing in drawings],
             list(view_tables(section.results.tables, section.files(), pictures=thumbnails)),
             paper=self._press is not None,
         )
