@@ -29,6 +29,8 @@ from sslens.find import plugin
 from sslens.models.about import About
 from sslens.models.backbone import Backbone
 from sslens.models.vit import ViTArch
+from sslens.paths.path import measure_path
+from sslens.table import Results, Table
 from sslens.zoo.arrays import Array
 from sslens.zoo.files import convert_to_array
 from sslens.zoo.quantised import dequantise
@@ -163,6 +165,54 @@ def test_a_change_is_found_by_kind_and_block() -> None:
     assert "most in block 0, mlp fc1 (50%" in sentences[1]
     assert sentences[2] == "Untouched by tuned: embedding and attention qkv."
     assert sentences[3] == "tuned alone has head.weight."
+
+
+def test_buffers_are_no_weights(tmp_path: Path) -> None:
+    """Statistics are told apart, counters left out, and the answer is the path's backbone."""
+    before = {
+        "layer1.0.conv1.weight": torch.tensor([[[[3.0]]], [[[4.0]]]]),
+        "layer1.0.downsample.1.weight": torch.tensor([2.0]),
+        "layer1.0.downsample.1.running_mean": torch.tensor([0.5]),
+        "layer1.0.downsample.1.num_batches_tracked": torch.tensor(4),
+        "fc.weight": torch.tensor([[1.0, 1.0]]),
+    }
+    after = {name: value.clone() for name, value in before.items()}
+    after["layer1.0.downsample.1.weight"] += 1
+    after["layer1.0.downsample.1.running_mean"] *= 3
+    after["layer1.0.downsample.1.num_batches_tracked"] *= 10
+    after["fc.weight"] *= 1.5
+    paths = [tmp_path / f"{name}.safetensors" for name in ("a", "b")]
+    for path, state in zip(paths, (before, after), strict=True):
+        save_file(state, path)
+    one, other = (read_weights(str(path)) for path in paths)
+    tables, sentences = compare(one, other)
+    (pair,) = tables["pairs"].to_dict("records")
+    assert (pair["shared"], pair["measured"], pair["largest"]) == (3, 2, 1.0)
+    assert pair["relative"] == pytest.approx(1 / 29**0.5)  # ‖θ_A‖² = 9 + 16 + 4
+    assert (pair["head"], pair["statistics"], pair["statistics_relative"]) == (0.5, 1, 2.0)
+    walked = measure_path(paths).frame
+    (backbone,) = walked[walked.group == "backbone"].relative
+    assert backbone == pytest.approx(pair["relative"])
+    layers = tables["layers"].set_index(["block", "kind"])
+    assert layers.relative["1.0", ""] == pytest.approx(pair["relative"])
+    assert layers.relative["1.0", "norm"] == 0.5
+    assert "counter" not in layers.index.get_level_values("kind")
+    assert sentences[0].endswith(
+        "changed by 19% of their norm, at an angle of 9.2°, over all 2 tensors of the backbone;"
+        " the head changed by 50%; the running means and variances of batch normalisation, which"
+        " are no weights (1 tensor), changed by 200% of their norm."
+    )
+    analysis = plugin("analyses", "weights-changed")
+    read = Results({name: Table(frame, analysis.UNITS) for name, frame in tables.items()})
+    cells, curve, _ = analysis.draw(read).panels[0]
+    assert "statistics" not in cells.rows
+    assert cells.limits[1] == 0.5
+    assert curve.lines[0].y.tolist() == [pytest.approx(pair["relative"])]
+    only = before | {"layer1.0.downsample.1.running_mean": torch.tensor([9.0])}
+    save_file(only, paths[1])
+    _, sentences = compare(one, read_weights(str(paths[1])))
+    assert "have the same weights: all 3 tensors are equal" in sentences[0]
+    assert "changed by 1700% of their norm" in sentences[0]
 
 
 def test_equal_weights_and_other_shapes_are_said() -> None:

@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
 from sslens.errors import InputError
-from sslens.models.parts import find_block, find_kind_of_layer
+from sslens.models.parts import find_block, find_kind_of_layer, find_kinds_of_layers
 from sslens.models.vit import ViTArch
 from sslens.paths import path as module
 from sslens.paths.path import PathMeter, group_masks
@@ -332,6 +333,36 @@ def test_every_parameter_of_a_network_is_in_one_kind_and_one_block_at_most(name:
 )
 def test_other_spellings_are_known(name: str, kind: str, block: str | None) -> None:
     assert (find_kind_of_layer(name), find_block(name)) == (kind, block)
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "convnext_tiny", "vit", "swin"])
+def test_norms_are_the_layers_that_normalise(library: str, arch: str) -> None:
+    """Whatever their names: "layer2.0.downsample.1" of a ResNet, "features.0.1" of a ConvNeXt."""
+    names = {"vit": ("vit_tiny_patch16_224", "vit_b_16"), "swin": ("swin_tiny_patch4_window7_224",)}
+    here, *there = names.get(arch, (arch,))
+    with torch.device("meta"):
+        network = (
+            timm.create_model(here)
+            if library == "timm"
+            else torchvision.models.get_model((*there, "swin_t" if arch == "swin" else arch)[0])
+        )
+    modules = nn.modules
+    types = (
+        modules.batchnorm._NormBase,
+        modules.normalization.LayerNorm,
+        modules.normalization.GroupNorm,
+    )
+    norms = {
+        f"{name}.{own}"
+        for name, module in network.named_modules()
+        if isinstance(module, types)
+        for own, _ in module.named_parameters(recurse=False)
+    }
+    kinds = find_kinds_of_layers({name: one.ndim for name, one in network.named_parameters()})
+    assert {name for name, kind in kinds.items() if kind == "norm"} == norms
+    masks = group_masks({name: one.ndim for name, one in network.named_parameters()})
+    assert masks["norm"].sum() == len(norms) > 20
 
 
 # ------------------------------------------------------------------------------------------------

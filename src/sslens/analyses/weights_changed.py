@@ -9,7 +9,7 @@ import pandas as pd
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row, make_results
-from sslens.comparisons.weight_changes import find_kind, join_changes, list_blocks, list_groups
+from sslens.comparisons.weight_changes import BUFFERS, join_changes, list_blocks, list_groups
 from sslens.comparisons.weight_pairs import TensorPair, WeightPair, WeightSets, list_pairs
 from sslens.figure import Figure, Heatmap, Line, Lines, Panel
 from sslens.models.parts import find_block
@@ -21,7 +21,9 @@ CAPTION = (
     " all copies of a network have here. Change: ‖θ_B − θ_A‖ / ‖θ_A‖, by block and kind of layer; a"
     " cell of 0 was not touched. Angle: between θ_A and θ_B. A model is its own control: of weights"
     " that nothing was done to, all changes are 0, and rounding to float16 changes weights by"
-    " 0.0002, to bfloat16 by 0.002. Nothing is random here, so that there are no intervals."
+    " 0.0002, to bfloat16 by 0.002. Running means and variances of batch normalisations are no"
+    " weights: their change is in the tables alone, as the kind statistics. Nothing is random here,"
+    " so that there are no intervals."
 )
 ON_REQUEST = True
 CHANGE = (
@@ -36,6 +38,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("model_a", "model_b", "method_a", "method_b", "unknown", "state", "kinds_a", "kinds_b"),
         *("tensors_a", "tensors_b", "shared", *STATES, "renamed", "reshaped", "first", *CHANGE),
         *("branch_a", "branch_b", "others_a", "others_b"),
+        *("measured", "head", "statistics", "statistics_state", "statistics_relative"),
     ),
     "layers": (
         *("model_a", "model_b", "block", "depth", "kind", "state", "tensors", "equal", *CHANGE),
@@ -49,6 +52,7 @@ TEXTS = (
     *("model_a", "model_b", "method_a", "method_b", "unknown", "state", "kinds_a", "kinds_b"),
     *("first", "block", "kind", "tensor", "keys_a", "keys_b", "done_a", "done_b", "beside"),
     *("shape_a", "shape_b", "kind_a", "kind_b", "branch_a", "branch_b", "others_a", "others_b"),
+    "statistics_state",
 )
 UNITS = {
     "model_a": "the first model",
@@ -65,7 +69,10 @@ UNITS = {
     "kinds_b": "number types in the other model's file",
     "tensors_a": "tensors of the first model",
     "tensors_b": "tensors of the other model",
-    "shared": "tensors that both have in one shape",
+    "shared": (
+        "parameters, as tensors, that both have in one shape: all tensors but the running"
+        " statistics and counters of normalisations"
+    ),
     "equal": "of these, equal ones",
     "rounded": "of these, ones that are equal but for rounding to float16 or bfloat16",
     "changed": "of these, ones that changed",
@@ -89,6 +96,14 @@ UNITS = {
     "branch_b": "which network of the other file",
     "others_a": "the other networks of the first file",
     "others_b": "the other networks of the other file",
+    "measured": (
+        "of the shared tensors, ones of the backbone, over which norms, change, angle and largest"
+        " are: all but the head's; of two heads alone, the head's"
+    ),
+    "head": "‖θ_B − θ_A‖ / ‖θ_A‖ of the head beside the backbone; empty where there is none",
+    "statistics": "running means and variances of batch normalisations that both have",
+    "statistics_state": "of these: equal, equal in float16 or in bfloat16, changed, not finite",
+    "statistics_relative": "of these: change divided by their norm in the first model",
     "block": "number of the block; empty of all blocks, and outside of blocks",
     "depth": "relative depth of the block, 0 to 1",
     "kind": "kind of layer; empty of all kinds",
@@ -133,8 +148,8 @@ def _list_rows(pair: WeightPair) -> Iterator[tuple[str, Row]]:
     yield "pairs", names | _describe_pair(pair)
     compared = pair.compared
     blocks = list_blocks(one.name for one, _ in compared)
-    ndims = [one.first.value.ndim for one, _ in compared]
-    for block, kind, places in list_groups([one.name for one, _ in compared], ndims):
+    kinds = [pair.kinds[one.name] for one, _ in compared]
+    for block, kind, places in list_groups([one.name for one, _ in compared], kinds):
         changes = [compared[place][1] for place in places]
         if not changes:
             continue
@@ -145,39 +160,61 @@ def _list_rows(pair: WeightPair) -> Iterator[tuple[str, Row]]:
             row["depth"] = (blocks.index(block) + 1) / len(blocks)
         yield "layers", names | row | whole.columns()
     for one in pair.tensors:
-        yield "tensors", names | _describe_tensor(one)
+        yield "tensors", names | _describe_tensor(one, pair.kinds[one.name])
 
 
 def _describe_pair(pair: WeightPair) -> Row:
     """Make the row of two models, without their names."""
-    states = [one.state for one in pair.tensors]
-    compared = pair.compared
-    whole = join_changes(change for _, change in compared)
+    counted, compared = pair.counted, pair.compared
+    states = [one.state for one in counted if pair.kinds[one.name] not in BUFFERS]
+    trained = [one for one in compared if pair.kinds[one[0].name] not in BUFFERS]
+    whole = join_changes(change for _, change in trained)
     row: Row = {
         "method_a": pair.a.method,
         "method_b": pair.b.method,
         "unknown": pair.a.unknown or pair.b.unknown,
-        "state": whole.state if compared else "nothing in common",
+        "state": whole.state if trained else "nothing in common",
         "tensors_a": len(pair.a.tensors),
         "tensors_b": len(pair.b.tensors),
-        "shared": len(compared),
+        "shared": len(trained),
         "equal": states.count("equal"),
         "rounded": sum(state.startswith("equal in") for state in states),
         "changed": states.count("changed"),
         "broken": states.count("not finite"),
-        "unlike": sum(state.startswith("of another") for state in states),
-        "only_a": states.count("only in A"),
-        "only_b": states.count("only in B"),
+        "unlike": sum(one.state.startswith("of another") for one in counted),
+        "only_a": sum(one.state == "only in A" for one in counted),
+        "only_b": sum(one.state == "only in B" for one in counted),
         "renamed": sum(_are_renamed(one) for one, _ in compared),
         "reshaped": sum(_are_reshaped(one) for one, _ in compared),
-        "first": next((one.name for one, change in compared if change.state != "equal"), ""),
+        "first": next((one.name for one, change in trained if change.state != "equal"), ""),
     }
     for side, weights in (("a", pair.a), ("b", pair.b)):
         kinds = (tensor.kind for tensor in weights.tensors.values())
         row[f"kinds_{side}"] = " and ".join(sorted(dict.fromkeys(kinds)))
         row[f"branch_{side}"] = weights.branch
         row[f"others_{side}"] = ", ".join(weights.others)
-    return row | (whole.columns() if compared else {})
+    return row | _measure_parts(pair)
+
+
+def _measure_parts(pair: WeightPair) -> Row:
+    """Measure the changes of the backbone, of the head beside it and of running statistics."""
+    compared = pair.compared
+    kinds = [pair.kinds[one.name] for one, _ in compared]
+    groups = {
+        kind: [compared[place][1] for place in places]
+        for block, kind, places in list_groups([one.name for one, _ in compared], kinds)
+        if not block
+    }
+    row: Row = {"measured": len(groups[""]), "statistics": len(groups.get("statistics", ()))}
+    if groups[""]:
+        row |= join_changes(groups[""]).columns()
+    if "head" in groups and len(groups) - ("statistics" in groups) > 2:
+        row["head"] = join_changes(groups["head"]).relative
+    if "statistics" in groups:
+        statistics = join_changes(groups["statistics"])
+        row["statistics_state"] = statistics.state
+        row["statistics_relative"] = statistics.relative
+    return row
 
 
 def _are_renamed(one: TensorPair) -> bool:
@@ -193,11 +230,11 @@ def _are_reshaped(one: TensorPair) -> bool:
     return one.a.done != one.b.done
 
 
-def _describe_tensor(one: TensorPair) -> Row:
+def _describe_tensor(one: TensorPair, kind: str) -> Row:
     row: Row = {
         "tensor": one.name,
         "block": find_block(one.name) or "",
-        "kind": find_kind(one.name, one.first.value.ndim),
+        "kind": kind,
         "state": one.state,
         "beside": one.first.beside,
     }
@@ -215,6 +252,7 @@ def draw(results: Results) -> Figure:
     change and the angle of whole blocks against depth."""
     pairs = results["pairs"].to_dict("records")
     layers = results["layers"] if "layers" in results else pd.DataFrame(columns=TABLES["layers"])
+    layers = layers[layers.kind != "statistics"]
     for column in ("block", "kind"):  # a CSV file that was read again has nan for an empty text
         texts = layers[column].astype(object).where(layers[column].notna(), "")
         layers = layers.assign(**{column: texts.astype(str)})

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import final
@@ -10,7 +10,12 @@ from typing import final
 import numpy as np
 from jaxtyping import Float64, UInt16
 
-from sslens.models.parts import find_block, find_kind_of_layer
+from sslens.models.parts import (
+    find_block,
+    find_buffer,
+    find_kind_of_layer,
+    find_kinds_of_layers,
+)
 from sslens.statistics.estimate import NAN
 from sslens.zoo.arrays import Array
 
@@ -20,6 +25,8 @@ CHUNK = 1 << 16
 ROUNDED = ("float16", "bfloat16")
 #: the parts of a block in the order of computation, each by a part of a name
 WITHIN = ("norm1", "qkv", "attn", "attention", "ls1", "norm2", "fc1", "fc2")
+#: kinds of tensors that are no parameters
+BUFFERS = ("statistics", "counter")
 _FIRST_OF_MLP = re.compile(r"fc1|intermediate|linear1|c_fc|w12|pwconv1|w1\.")
 _NUMBERS = re.compile(r"\d+")
 Flat = Float64[np.ndarray, " number"]
@@ -203,18 +210,22 @@ def _round_to_bfloat16(values: Flat) -> UInt16[np.ndarray, " number"]:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
-def find_kind(name: str, ndim: int) -> str:
-    """Return the kind of layer of a tensor, as `find_kind_of_layer` does, with the two layers of an
-    MLP apart.
+def find_kinds(tensors: Mapping[str, Array]) -> dict[str, str]:
+    """Return the kind of layer of each tensor, as `find_kinds_of_layers` does, with the two layers
+    of an MLP apart; buffers are of the kinds "statistics" and "counter".
 
-    >>> names = ("mlp.fc1.weight", "mlp.fc2.bias", "attn.qkv.weight", "norm1.bias")
-    >>> [find_kind(f"blocks.0.{name}", 2) for name in names]
-    ['mlp fc1', 'mlp fc2', 'attention qkv', 'norm']
+    >>> names = ("mlp.fc1.weight", "mlp.fc2.bias", "attn.qkv.weight", "norm1.running_var")
+    >>> value = Array(np.ones((2, 2), np.float32), "float32")
+    >>> list(find_kinds({f"blocks.0.{name}": value for name in names}).values())
+    ['mlp fc1', 'mlp fc2', 'attention qkv', 'statistics']
     """
-    kind = find_kind_of_layer(name, ndim)
-    if kind != "mlp":
-        return kind
-    return "mlp fc1" if _FIRST_OF_MLP.search(name) else "mlp fc2"
+    kinds = find_kinds_of_layers({name: value.ndim for name, value in tensors.items()})
+    for name, kind in kinds.items():
+        if buffer := find_buffer(name, tensors[name].kind):
+            kinds[name] = buffer
+        elif kind == "mlp":
+            kinds[name] = "mlp fc1" if _FIRST_OF_MLP.search(name) else "mlp fc2"
+    return kinds
 
 
 def sort_by_computation(names: Iterable[str]) -> list[str]:
@@ -246,23 +257,33 @@ def list_blocks(names: Iterable[str]) -> list[str]:
     return sorted(blocks, key=lambda block: [int(number) for number in _NUMBERS.findall(block)])
 
 
-def list_groups(names: Sequence[str], ndims: Sequence[int]) -> Iterator[tuple[str, str, list[int]]]:
+def list_groups(names: Sequence[str], kinds: Sequence[str]) -> Iterator[tuple[str, str, list[int]]]:
     """List groups of tensors, each with its block, its kind and the places of its tensors; a group
     of a whole block has the kind "" and one of all blocks the block "".
 
-    The first group is all tensors, then come kinds, blocks, and kinds within blocks.
+    The first group is all of the backbone's parameters, then come kinds, blocks, and kinds within
+    blocks. The head is only the backbone's where there is nothing else, and statistics are in no
+    group but their own: they are no parameters.
 
-    >>> names = ["pos_embed", "blocks.0.norm1.bias", "blocks.0.mlp.fc1.bias"]
-    >>> [(block, kind) for block, kind, _ in list_groups(names, [3, 1, 1])][:5]
-    [('', ''), ('', 'embedding'), ('', 'norm'), ('', 'mlp fc1'), ('0', '')]
+    >>> names = ["pos_embed", "blocks.0.bn1.bias", "blocks.0.bn1.running_var", "head.bias"]
+    >>> kinds = ["embedding", "norm", "statistics", "head"]
+    >>> [group for group in list_groups(names, kinds)][:3]
+    [('', '', [0, 1]), ('', 'embedding', [0]), ('', 'norm', [1])]
+    >>> [group for group in list_groups(names, kinds)][5:]
+    [('0', '', [1]), ('0', 'norm', [1]), ('0', 'statistics', [2])]
     """
-    yield "", "", list(range(len(names)))
-    kinds = [find_kind(name, ndim) for name, ndim in zip(names, ndims, strict=True)]
+    yield "", "", _list_backbone(range(len(names)), kinds)
     blocks = [find_block(name) or "" for name in names]
     for kind in dict.fromkeys(kinds):
         yield "", kind, [place for place, own in enumerate(kinds) if own == kind]
     for block in list_blocks(names):
         inside = [place for place, own in enumerate(blocks) if own == block]
-        yield block, "", inside
+        yield block, "", _list_backbone(inside, kinds)
         for kind in dict.fromkeys(kinds[place] for place in inside):
             yield block, kind, [place for place in inside if kinds[place] == kind]
+
+
+def _list_backbone(places: Iterable[int], kinds: Sequence[str]) -> list[int]:
+    """The places of a backbone's parameters among some; of a head's if there are no others."""
+    trained = [place for place in places if kinds[place] not in BUFFERS]
+    return [place for place in trained if kinds[place] != "head"] or trained

@@ -1,12 +1,18 @@
 """Two models' weights side by side, tensor by tensor."""
 
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 from sslens.comparisons.inputs import Models
-from sslens.comparisons.weight_changes import Change, measure_all, sort_by_computation
+from sslens.comparisons.weight_changes import (
+    Change,
+    find_kinds,
+    measure_all,
+    sort_by_computation,
+)
 from sslens.zoo.weights import NamedTensor, Weights
 
 #: the weights of all models that have any, by the model's name
@@ -66,10 +72,20 @@ class WeightPair:
     b: Weights
     tensors: Sequence[TensorPair]
 
+    @functools.cached_property
+    def kinds(self) -> Mapping[str, str]:
+        """The kind of layer of each tensor, by its name (`find_kinds`)."""
+        return find_kinds({one.name: one.first.value for one in self.tensors})
+
+    @property
+    def counted(self) -> list[TensorPair]:
+        """The tensors of both without counters, such as of the batches that were seen."""
+        return [one for one in self.tensors if self.kinds[one.name] != "counter"]
+
     @property
     def compared(self) -> list[tuple[TensorPair, Change]]:
-        """The tensors that both have in one shape, with the change of each."""
-        return [(one, one.change) for one in self.tensors if one.change is not None]
+        """The tensors that both have in one shape, with the change of each; without counters."""
+        return [(one, one.change) for one in self.counted if one.change is not None]
 
 
 def list_pairs(models: Models, weights: WeightSets) -> Iterator[WeightPair]:

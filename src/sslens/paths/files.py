@@ -1,7 +1,6 @@
 """The checkpoint files of a run: the weights in each, and reading these part by part."""
 
 import contextlib
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from typing import TypeVar, final
 from torch import Tensor
 
 from sslens.errors import Doubt, InputError, nearest
-from sslens.models.parts import find_block, find_kind_of_layer
+from sslens.models.parts import find_block, find_buffer, find_kind_of_layer
 from sslens.paths.memory import ReadBuffer
 from sslens.zoo import files
 from sslens.zoo.places import Place, locate_in_pickle, locate_in_safetensors
@@ -26,8 +25,6 @@ HELD = 2
 WRAPPERS = ("module.", "_orig_mod.")
 
 Held = TypeVar("Held", Tensor, Place)
-
-_BUFFERS = re.compile(r"(^|[._])running_(mean|var)$|num_batches_tracked$")
 
 
 def strip_wrappers(name: str) -> str:
@@ -89,7 +86,7 @@ def _select_parameters(
     return {
         strip_wrappers(name): value
         for name, value in states[state].items()
-        if value.dtype.is_floating_point and not _BUFFERS.search(name)
+        if value.dtype.is_floating_point and not find_buffer(name)
     }
 
 

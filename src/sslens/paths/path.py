@@ -33,7 +33,7 @@ from torch import Tensor
 
 from sslens.cores import one_each
 from sslens.errors import InputError
-from sslens.models.parts import find_block, find_kind_of_layer
+from sslens.models.parts import find_block, find_kinds_of_layers
 from sslens.paths.files import Checkpoints
 from sslens.table import Table
 
@@ -305,7 +305,7 @@ def group_masks(parameters: Mapping[str, int]) -> dict[str, Bool[np.ndarray, " p
     >>> list(group_masks({"pos_embed": 3, "blocks.0.attn.qkv.weight": 2, "head.weight": 2}))
     ['backbone', 'attention', 'attention qkv', 'embedding', 'head', 'block 0']
     """
-    kinds = np.array([find_kind_of_layer(name, ndim) for name, ndim in parameters.items()])
+    kinds = np.array(list(find_kinds_of_layers(parameters).values()))
     blocks = [find_block(name) for name in parameters]
     masks = {"backbone": kinds != "head", "attention": np.char.startswith(kinds, "attention")}
     order = (

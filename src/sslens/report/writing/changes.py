@@ -20,8 +20,11 @@ from sslens.report.writing.numbers import (
     spell_share,
 )
 from sslens.report.writing.weights_changed import (
+    describe_statistics,
     describe_weights,
+    has_head,
     list_untouched,
+    select_weights,
     write_alone,
 )
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
@@ -45,7 +48,7 @@ def write_changes(results: Mapping[str, Results]) -> Iterator[Answer]:
     for pair in pairs:
         of = f" of {pair['model_b']}" if len(pairs) > 1 else ""
         rows = {
-            (link, table): _select(results[link][table], pair)
+            (link, table): select_weights(results[link][table], pair, table)
             for link in (WEIGHTS, LAYERS, IMAGES)
             if link in results
             for table in results[link]
@@ -73,10 +76,6 @@ def write_branches(results: Mapping[str, Results]) -> str:
     return f"{'; '.join(f'{name} is {what}' for name, what in told.items())}." if told else ""
 
 
-def _select(frame: pd.DataFrame, pair: Row) -> pd.DataFrame:
-    return frame[(frame.model_a == pair["model_a"]) & (frame.model_b == pair["model_b"])]
-
-
 def _write_weights(pair: Row, layers: pd.DataFrame, of: str) -> Answer:
     """Whether the weights are the same, and to what, or how far they are apart."""
     state, relative = str(pair["state"]), float(pair["relative"])
@@ -89,10 +88,14 @@ def _write_weights(pair: Row, layers: pd.DataFrame, of: str) -> Answer:
         word = SAME
     elif relative != relative:
         word = "undecided"
+    elif relative == 0 and has_head(pair):
+        word = "the backbone's"
     else:
         word = f"{spell_relative(relative)} apart"
         most = _find_most(layers)
         effect += f"; most in {most}" if most else ""
+    if statistics := describe_statistics(pair):
+        effect += f"; {statistics}"
     return Answer(f"Are the weights{of} the same?", word, effect, "", "", WEIGHTS)
 
 

@@ -5,12 +5,14 @@ from typing import Any
 
 import pandas as pd
 
+from sslens.comparisons.weight_changes import BUFFERS
 from sslens.report.writing.numbers import (
     list_names,
     spell_count,
     spell_degrees,
     spell_relative,
 )
+from sslens.statistics.estimate import NAN
 from sslens.table import Results
 
 #: weights that changed by less are said to be the same to so much: a conversion does not do more
@@ -26,7 +28,8 @@ def sentences(results: Results) -> tuple[str, ...]:
     pairs = results["pairs"].to_dict("records")
     written = []
     for pair in pairs:
-        own = [f"{_write_change(pair)}."]
+        statistics = describe_statistics(pair)
+        own = [f"{_write_change(pair)}{f'; {statistics}' if statistics else ''}."]
         if len(pairs) <= PAIRS:
             layers, tensors = (_select(results, name, pair) for name in ("layers", "tensors"))
             own += [*_write_layers(pair, layers), *_write_names(pair, tensors)]
@@ -40,7 +43,22 @@ def _select(results: Results, table: str, pair: Mapping[Any, Any]) -> pd.DataFra
     if table not in results:
         return pd.DataFrame(columns=["block", "kind", "state", "tensor", "beside"])
     frame = results[table]
-    return frame[(frame.model_a == pair["model_a"]) & (frame.model_b == pair["model_b"])]
+    return select_weights(frame, pair, table)
+
+
+def select_weights(frame: pd.DataFrame, pair: Mapping[Any, Any], table: str) -> pd.DataFrame:
+    """Select the rows of one pair of models, of parameters alone among `layers`, and without
+    counters among `tensors`.
+
+    Args:
+        frame: a table with rows of several pairs.
+        pair: a row of the table `pairs`.
+        table: the name of the table.
+    """
+    own = frame[(frame.model_a == pair["model_a"]) & (frame.model_b == pair["model_b"])]
+    if table == "layers":
+        return own[~own.kind.isin(BUFFERS)]
+    return own[own.kind != "counter"] if table == "tensors" else own
 
 
 def _write_change(pair: Mapping[Any, Any]) -> str:
@@ -83,6 +101,10 @@ def describe_weights(pair: Mapping[Any, Any]) -> str:
     relative = spell_relative(pair["relative"])
     if state.startswith("equal in"):
         return f"{every} round to the same numbers (they differ by {relative} of their norm)"
+    if pair["relative"] < CLOSE and has_head(pair) and pair["head"] >= CLOSE:
+        close = f" to {relative} of its norm" if pair["relative"] else ""
+        changed = spell_relative(pair["head"])
+        return f"the same backbone{close}, and other heads: the head changed by {changed}"
     if pair["relative"] < CLOSE:
         return (
             f"the same weights to {relative} of their norm; {spell_count(pair['equal'])} of"
@@ -90,7 +112,11 @@ def describe_weights(pair: Mapping[Any, Any]) -> str:
         )
     if pair["relative"] != pair["relative"]:
         return f"the first is all zeros in the {shared} that both have"
-    return f"changed by {relative} of their norm{_write_angle(pair)}, over {every}"
+    head = ""
+    if has_head(pair):
+        every = every.replace(shared, f"{spell_count(pair['measured'])} tensors of the backbone")
+        head = f"; the head changed by {spell_relative(pair['head'])}"
+    return f"changed by {relative} of their norm{_write_angle(pair)}, over {every}{head}"
 
 
 def _count_shared(pair: Mapping[Any, Any]) -> str:
@@ -102,6 +128,39 @@ def _name_shared(pair: Mapping[Any, Any]) -> str:
     if pair["only_a"] + pair["only_b"] + pair["unlike"]:
         return f"the {_count_shared(pair)} that both have in one shape"
     return f"all {_count_shared(pair)}"
+
+
+def has_head(pair: Mapping[Any, Any]) -> bool:
+    """Whether a head was measured beside the backbone.
+
+    Args:
+        pair: a row of the table `pairs`.
+    """
+    return bool(pair.get("head", NAN) == pair.get("head", NAN))
+
+
+def describe_statistics(pair: Mapping[Any, Any]) -> str:
+    """Describe how far the running statistics of normalisations changed, which are no weights, as a
+    clause; empty where there are none.
+
+    Args:
+        pair: a row of the table `pairs`.
+    """
+    count = pair.get("statistics", 0)
+    if not count > 0:  # nor where it is not known
+        return ""
+    of = (
+        "the running means and variances of batch normalisation, which are no weights"
+        f" ({spell_count(int(count))} tensor{'' if count == 1 else 's'}),"
+    )
+    state = str(pair["statistics_state"])
+    if state == "equal":
+        return f"{of} are equal"
+    if state == "not finite":
+        return f"{of} hold numbers that are not finite"
+    if pair["statistics_relative"] != pair["statistics_relative"]:
+        return f"{of} changed from zeros"
+    return f"{of} changed by {spell_relative(pair['statistics_relative'])} of their norm"
 
 
 def _write_angle(row: Mapping[Any, Any]) -> str:
