@@ -116,11 +116,17 @@ def _dino() -> dict[str, Example]:
     }
     known = {"objective": "dino", "family": "JE"}
     masked = {**full, "ibot_loss": {"center": torch.zeros(1, 8)}}
+    bare = {
+        "student": under("module.", student.state_dict()),
+        "teacher": teacher.state_dict(),
+        **training(),
+    }
     masked["student"] = {**full["student"], **head("module.backbone.masked_embed")}
     return {
         "full": Example(teacher, full, options=HEADS, **known),
         "student": Example(student, full, options={**HEADS, "branch": "student"}, **known),
         "ResNet": Example(resnet, cnns, **known),
+        "names alone": Example(teacher, bare, None, options=HEADS),
         "iBOT": Example(teacher, masked, objective="ibot", family="JE", options=HEADS),
         **make_dinov2(),
     }

@@ -459,7 +459,9 @@ def _byol() -> dict[str, Example]:
     state |= head("online_encoder.projector.0.weight", "online_predictor.0.weight")
     state |= head("target_encoder.projector.0.weight")
     wanted = {"branch": "target_encoder"}
+    bare = {name: value for name, value in state.items() if ".net." in name}
     return {
+        "names alone": Example(online, bare, None),
         "online": Example(online, state, "byol", family="JE"),
         "target": Example(target, state, "byol", family="JE", options=wanted),
     }
@@ -571,6 +573,7 @@ def _lightning() -> dict[str, Example]:
     network, average = vit("learned", 1), vit("learned", 2)
     state = under("model.", network.state_dict()) | head("projection.0.weight", "val_metric.total")
     twins = under("net.", network.state_dict()) | under("ema_net.", average.state_dict())
+    plain = under("backbone.", network.state_dict())
     compiled = {
         name.replace("blocks.0.", "blocks.0._checkpoint_wrapped_module."): value
         for name, value in under(
@@ -585,7 +588,18 @@ def _lightning() -> dict[str, Example]:
         "compiled and sharded": Example(
             network, {"state_dict": compiled, **LIGHTNING}, None, options=HEADS
         ),
+        **{
+            f"supervised, with {name}": Example(
+                network, {"state_dict": plain | linear(name), **LIGHTNING}, None, options=HEADS
+            )
+            for name in ("classifier", "fc", "to_labels")
+        },
     }
+
+
+def linear(name: str) -> State:
+    """A linear layer of 5 outputs."""
+    return {f"{name}.weight": torch.ones(5, 64), f"{name}.bias": torch.zeros(5)}
 
 
 #: by the layout's name; that of DINO has more in `checkpoints`

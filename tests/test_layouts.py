@@ -393,6 +393,15 @@ def test_keys_of_two_methods_are_refused(tmp_path: Path) -> None:
     )
 
 
+def test_two_layers_beside_a_backbone_are_no_classifier(tmp_path: Path) -> None:
+    """One linear layer is a classifier whatever its name; of two none is told to be it."""
+    tree = example("lightning", "supervised, with to_labels").tree
+    tree["state_dict"]["to_colours.weight"] = torch.ones(3, 64)
+    assert "no file of this layout (Lightning) has, the first to_labels.weight" in refused(
+        tree, tmp_path, **HEADS
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -32,6 +32,6 @@ def choose_heads(dim: int, asked: int | None, width: int | None, where: str) -> 
     if asked is None and dim not in HEADS and dim % 64:
         raise InputError(
             f"{where} is a ViT of width {dim}, which is no multiple of 64: its heads cannot be"
-            " known from shapes; give num_heads."
+            f" known from shapes. Say how many: {where}@heads=N, or num_heads."
         )
     return asked or HEADS.get(dim) or dim // 64

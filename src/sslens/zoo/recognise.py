@@ -10,7 +10,7 @@ from sslens.errors import InputError, nearest
 from sslens.find import names, plugin
 from sslens.zoo.architecture import Architecture, are_heads_told, read_heads
 from sslens.zoo.arrays import Array
-from sslens.zoo.claim import Claim, Drops, Entry, Piece
+from sslens.zoo.claim import CLASSIFIER, Claim, Drops, Entry, Piece
 from sslens.zoo.files import Contents
 from sslens.zoo.hints import Hints
 from sslens.zoo.malformed import refuse_malformed, require_usable
@@ -255,6 +255,7 @@ def _account_for_others(
 ) -> Iterator[Entry]:
     """What is said of all keys that are not the network's, in its own state dict and in others."""
     twins = {(t.state, t.prefix): name for name, t in claim.branches.items() if name != taken}
+    head = _find_linear_head(contents.states[trunk.state], claim, outside)
     unknown = []
     for state, weights in contents.states.items():
         for key in outside if state == trunk.state else weights:
@@ -271,6 +272,8 @@ def _account_for_others(
                 if twin
                 else _find_reason(key, claim.beside)
             )
+            if reason is None and state == trunk.state and key in head:
+                reason = CLASSIFIER
             if reason is None and state != trunk.state:
                 reason = "beside the network's weights in the file"
             if reason is None:
@@ -284,6 +287,28 @@ def _account_for_others(
             " mixed. Nothing is dropped that is not known: save the network's own state_dict() to"
             " load it."
         )
+
+
+def _find_linear_head(
+    state: Mapping[str, Array], claim: Claim, outside: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The keys of a linear layer, whatever its name, if it is all that stands beside the networks
+    and what the layout knows: a classifier. Of several layers none is told to be one."""
+    prefixes = tuple(trunk.prefix for trunk in claim.branches.values() if trunk.prefix)
+    others = [
+        key
+        for key in outside
+        if not key.startswith(prefixes) and _find_reason(key, claim.beside) is None
+    ]
+    weights = [key for key in others if key.endswith(".weight") and state[key].ndim == 2]
+    if len(weights) != 1:
+        return ()
+    layer = weights[0].removesuffix("weight")
+    bias = (state[weights[0]].shape[0],)
+    fits = all(
+        key == weights[0] or (key == f"{layer}bias" and state[key].shape == bias) for key in others
+    )
+    return tuple(others) if fits else ()
 
 
 def _find_told_heads(contents: Contents, claim: Claim, weights: Mapping[str, Array]) -> ToldHeads:

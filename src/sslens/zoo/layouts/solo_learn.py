@@ -6,26 +6,32 @@ from sslens.zoo.claiming import LIGHTNING, claim_trainer, find_roles
 from sslens.zoo.files import Contents
 
 TITLE = "solo-learn"
+#: solo-learn's parts beside its networks, one of which all of its methods of joint embedding have
+PARTS = ("projector.", "predictor.", "momentum_projector.", "momentum_classifier.", "prototypes.")
 
 
 def claim(contents: Contents) -> Claim | None:
-    """Claim a file of Lightning's with `backbone.` or `momentum_backbone.` and solo-learn's online
-    classifier, `classifier.weight` at the top.
+    """Claim a file of Lightning's with `backbone.` or `momentum_backbone.`, solo-learn's online
+    classifier, `classifier.weight` at the top, and a projector, predictor or prototypes.
 
-    The momentum backbone is taken where there is one; solo-learn's own linear evaluation reads the
-    other.
+    A backbone with a classifier and nothing else may be anyone's, trained with labels. The momentum
+    backbone is taken where there is one; solo-learn's own linear evaluation reads the other.
     """
     state = contents.states.get("state_dict", {})
     roles = find_roles(contents, ("momentum_backbone", "backbone"))
     if not roles or LIGHTNING not in contents.rest:
         return None
-    if "momentum_backbone" not in roles and state.get("classifier.weight") is None:
+    own = next((key for key in state if key.startswith(PARTS)), None)
+    if own is None or state.get("classifier.weight") is None:
         return None
     if any(key.startswith(("callbacks_modules.", "projection_head.")) for key in state):
         return None
     return claim_trainer(
         contents,
         method=TITLE,
-        signs=(f"its networks are called {' and '.join(map(str, roles.values()))}",),
+        signs=(
+            f"its networks are called {' and '.join(map(str, roles.values()))}",
+            f"an online classifier and solo-learn's parts are beside them ({own})",
+        ),
         family="JE",
     )
