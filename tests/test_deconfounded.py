@@ -17,7 +17,9 @@ from sslens.comparisons.beside import merge
 from sslens.comparisons.ceilings import list_ceilings
 from sslens.comparisons.compared import compare_pairs
 from sslens.comparisons.deconfounding import find_pixels
+from sslens.comparisons.families import list_families
 from sslens.comparisons.inputs import ModelInfo, Models
+from sslens.comparisons.trainings import count_trainings_once
 from sslens.data import open_images
 from sslens.errors import InputError
 from sslens.measures import explain_lack, measure
@@ -25,11 +27,15 @@ from sslens.measures.cka import minibatch_cka
 from sslens.measures.deconfounded_cka import LEAST, compute, share_left
 from sslens.models.about import About
 from sslens.models.taps import Tap
+from sslens.paths.runs import find_training
 from sslens.plan import Plan
 from sslens.report.writing import sentences
 from sslens.store import Store
 from sslens.study import Study, run
 from sslens.study.members import Member, describe_same, describe_uncontrolled
+from sslens.study.related import describe_related
+from sslens.zoo.arrays import Array
+from sslens.zoo.weights import NamedTensor, Weights
 
 SIZES = (16, 16, 11)
 
@@ -214,6 +220,32 @@ def test_trainings_of_one_objective_and_no_others_are_a_ceiling() -> None:
     assert found == {("mae", "seed 1"), ("seed 1", "copy")}
 
 
+def test_states_of_one_training_are_no_two_trainings() -> None:
+    """Two epochs in one folder; two seeds of it are, and count by their last states."""
+    mae = About("REC", "mae", "vit")
+    seed = replace(mae, recipe="r", seed=0, step=30)
+    sources = {
+        "ninth": ("run/checkpoint_9.pth", mae),
+        "tenth": ("run/checkpoint_10.pth", mae),
+        "other run": ("run2/checkpoint_10.pth", mae),
+        "own": ("a/step_30.safetensors", seed),
+        "own, later": ("a/encoder.safetensors", replace(seed, step=60)),
+        "own, other seed": ("b/step_30.safetensors", replace(seed, seed=1)),
+    }
+    models = Models(
+        tuple(
+            ModelInfo(name, about=about, digest=name, state=find_training(source, about))
+            for name, (source, about) in sources.items()
+        )
+    )
+    found = {(one.a, one.b) for one in list_ceilings(models)}
+    assert ("ninth", "tenth") not in found
+    assert {("ninth", "other run"), ("tenth", "other run"), ("own", "own, other seed")} <= found
+    counted = ["tenth", "other run", "own, later", "own, other seed"]
+    assert count_trainings_once(models, models.names) == counted
+    assert list_families(models)[1] == counted
+
+
 # ------------------------------------------------------------------------------------------------
 # the same weights
 
@@ -227,6 +259,23 @@ def test_models_of_the_same_weights_are_named(pixels: np.ndarray) -> None:
     assert said[0].startswith("mae and twin have the same weights, or compute the same")
     alone = sentences("cka-blocks", cka_blocks.compute(models, grams={"all": sets}))
     assert "same weights" not in " ".join(alone)
+
+
+def test_states_of_one_training_are_noted(tmp_path: Path) -> None:
+    mae = About("REC", "mae", "vit")
+    weights = [
+        Weights(name, str(tmp_path / f"{name}.pth"), mae, {name: make_tensor(number)})
+        for number, name in enumerate(("epoch1", "epoch2"))
+    ]
+    members = [Member(one.name, False, given=one.source, weights=one) for one in weights]
+    (sentence,) = describe_related(members)
+    assert sentence.startswith("epoch1 and epoch2 are taken for states of one training")
+    assert "it counts once, by epoch2" in sentence
+    assert describe_related(members[:1]) == []
+
+
+def make_tensor(number: int) -> NamedTensor:
+    return NamedTensor(Array(np.full(1, number, np.float32), "float32"), "float32", ("w",))
 
 
 def test_files_of_one_model_are_noted_in_the_plan() -> None:

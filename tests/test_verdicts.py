@@ -11,7 +11,7 @@ from scipy.stats import ttest_ind
 
 from sslens.comparisons.inputs import ModelInfo, Models
 from sslens.comparisons.parting import Parting
-from sslens.comparisons.trainings import drop_same_weights, list_across_objectives
+from sslens.comparisons.trainings import count_trainings_once, list_across_objectives
 from sslens.find import plugin
 from sslens.models.about import About
 from sslens.report.verdicts import judge_all, make_table, order_naturally, write_verdicts
@@ -153,7 +153,7 @@ def test_pairs_of_a_family_have_different_objectives() -> None:
     expected = [("a0", "b"), ("a0", "x"), ("a1", "b"), ("a1", "x"), ("b", "x")]
     assert list_across_objectives(models, list(known)) == expected
     twins = Models((ModelInfo("a", digest="1"), ModelInfo("b", digest="1"), ModelInfo("c")))
-    assert drop_same_weights(twins, ["a", "b", "c"]) == ["a", "c"]
+    assert count_trainings_once(twins, ["a", "b", "c"]) == ["a", "c"]
 
 
 def part(images: tuple[float, float, float], trainings: tuple[float, float, int] | None) -> Part:

@@ -61,7 +61,7 @@ def list_ceilings(models: Models) -> list[Ceiling]:
 
     They have one objective and one architecture, other weights, and are not fine-tuned; where both
     say the settings of their training, these are the same. Two networks of one file, such as
-    student and teacher, two steps of a training, and two models of one seed are no two trainings.
+    student and teacher, two states of a training, and two models of one seed are no two trainings.
 
     >>> from sslens.comparisons.inputs import ModelInfo
     >>> from sslens.models.about import About
@@ -95,6 +95,7 @@ def _is_ceiling(models: Models, a: str, b: str) -> bool:
         and (one.branch, one.step, one.epochs) == (other.branch, other.step, other.epochs)
         and (one.seed is None or one.seed != other.seed)
         and (None in digests or digests[0] != digests[1])
+        and not models.are_one_training(a, b)
     )
 
 

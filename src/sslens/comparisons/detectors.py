@@ -174,7 +174,7 @@ def list_sides(models: Models, names: Sequence[str]) -> dict[str, list[str]]:
     """The pre-trained models of each side of the claims, those of equal weights once: JE, JE
     without and with multi-crop, and REC."""
     je, rec = (
-        trainings.drop_same_weights(models, list_pretrained(models, names, family))
+        trainings.count_trainings_once(models, list_pretrained(models, names, family))
         for family in (JE, REC)
     )
     single = [name for name in je if not uses_multicrop(models.about(name))]

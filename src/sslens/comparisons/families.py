@@ -40,10 +40,10 @@ def list_families(models: Models) -> tuple[list[str], list[str]]:
 
     CNNs are left out: between a CNN and a transformer the architecture may make the difference. If
     a study names groups of models, a group of CNNs alone is compared too. Of models with the same
-    weights only the first one counts.
+    weights only the first one counts, and of states of one training only the last.
     """
     je, rec = (
-        trainings.drop_same_weights(models, _list_comparable(models, family))
+        trainings.count_trainings_once(models, _list_comparable(models, family))
         for family in (JE, REC)
     )
     return je, rec

@@ -17,6 +17,7 @@ import pandas as pd
 from sslens.capture import Features, Grams, Maps
 from sslens.errors import InputError, nearest
 from sslens.models.about import About
+from sslens.paths.runs import TrainingState
 from sslens.statistics.proportions import find_chance
 from sslens.table import Table
 
@@ -33,6 +34,7 @@ class ModelInfo:
         digest: SHA-256 of the model's weights; None if it is not known.
         grouped: whether the study names groups of models, which then decide the family: "JE" in the
             first group, "REC" in the second, and None of a model in neither.
+        state: the training that the model is a state of; None where that is not known.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ModelInfo:
     about: About = field(default_factory=About)
     digest: str | None = None
     grouped: bool = False
+    state: TrainingState | None = None
 
 
 @final
@@ -74,6 +77,11 @@ class Models:
     def about(self, name: str) -> About:
         """Return the family, objective, architecture and training of a model, as far as known."""
         return self[name].about
+
+    def are_one_training(self, a: str, b: str) -> bool:
+        """Whether two models are states of one training, as far as is known."""
+        one, other = self[a].state, self[b].state
+        return one is not None and other is not None and one.training == other.training
 
     def is_control(self, name: str) -> bool:
         """Whether the model of this name is a control."""

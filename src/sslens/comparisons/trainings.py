@@ -54,12 +54,20 @@ def name_objective(models: Models, name: str) -> str:
     return about.objective or ("random" if is_control(about) else name)
 
 
-def drop_same_weights(models: Models, names: Iterable[str]) -> list[str]:
-    """Leave out models that have the same weights as an earlier one: they are no other training."""
+def count_trainings_once(models: Models, names: Iterable[str]) -> list[str]:
+    """Leave out models that are no other training: those with the same weights as an earlier one,
+    and all states of a training but the last one."""
     kept: dict[str, str] = {}
     for name in names:
         kept.setdefault(models[name].digest or f"{name}, of unknown weights", name)
-    return list(kept.values())
+    last: dict[str, str] = {}
+    for name in kept.values():
+        state = models[name].state
+        training = name if state is None else state.training
+        before = models[last[training]].state if training in last else None
+        if before is None or state is None or state.place >= before.place:
+            last[training] = name
+    return [name for name in kept.values() if name in last.values()]
 
 
 def list_across_objectives(models: Models, names: Sequence[str]) -> list[tuple[str, str]]:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslens import zoo
+from sslens.comparisons.roles import list_names
 from sslens.errors import InputError
 from sslens.fingerprint import is_fingerprint
 from sslens.models.about import About
+from sslens.paths.runs import find_training
 from sslens.study.distinct import distinguish_paths
 from sslens.study.given import MEMORY, Given
 
@@ -93,7 +95,13 @@ class Member:
         """What analyses are told about the member."""
         from sslens.comparisons.inputs import ModelInfo
 
-        return ModelInfo(self.name, self.control, self.about, self.described.digest)
+        state = None if self.control else find_training(self._path, self.about)
+        return ModelInfo(self.name, self.control, self.about, self.described.digest, state=state)
+
+    @property
+    def _path(self) -> str:
+        """The path of its file, if it has one."""
+        return zoo.split_options(self.described.source)[0]
 
     @property
     def role(self) -> str:
@@ -138,6 +146,20 @@ def describe_same(members: Sequence[Member]) -> list[str]:
         if not member.control:
             by_digest.setdefault(member.described.digest, []).append(member)
     return [_write_same(alike) for alike in by_digest.values() if len(alike) > 1]
+
+
+def describe_sizes(members: Sequence[Member]) -> list[str]:
+    """Say at which size models under study see images: a file of a CNN seldom tells the size that
+    it was trained at."""
+    by_size: dict[int, list[str]] = {}
+    for member in members:
+        size = (member.transform or {}).get("crop")
+        if not member.control and size is not None:
+            by_size.setdefault(int(size), []).append(member.name)
+    shown = [f"{list_names(names)} at {size} px" for size, names in by_size.items()]
+    if not shown:
+        return []
+    return [f"Images are seen by {'; '.join(shown)}: @image_size=N behind a model sets another."]
 
 
 def describe_uncontrolled(members: Sequence[Member]) -> list[str]:

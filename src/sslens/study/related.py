@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslens import zoo
-from sslens.comparisons.roles import is_tuned
+from sslens.comparisons.inputs import ModelInfo, Models
+from sslens.comparisons.roles import is_tuned, list_names
+from sslens.comparisons.trainings import count_trainings_once
 from sslens.comparisons.tuned import NOTHING, is_start
 
 if TYPE_CHECKING:
@@ -15,9 +17,30 @@ if TYPE_CHECKING:
 
 def describe_related(members: Sequence["Member"]) -> list[str]:
     """Write a sentence for each run of which the folder was given and another epoch did best, and
-    one for a model that is there before and after fine-tuning."""
+    one for a model that is there before and after fine-tuning, and one for each training of which
+    several states are there."""
     studied = [member for member in members if not member.control and member.given]
-    return [*filter(None, map(_describe_best, studied)), *_describe_tuned(studied)]
+    tuned = _describe_tuned(studied)
+    return [*filter(None, map(_describe_best, studied)), *tuned, *_describe_states(studied)]
+
+
+def _describe_states(members: Sequence["Member"]) -> list[str]:
+    """Say which models of a known objective or family are states of one training: they count once
+    where trainings are counted."""
+    states: dict[str, list[ModelInfo]] = {}
+    for info in (member.info for member in members):
+        if info.state is not None and (info.about.objective or info.about.family):
+            states.setdefault(info.state.training, []).append(info)
+    sentences = []
+    for alike in states.values():
+        if len({info.digest for info in alike}) > 1:
+            last = count_trainings_once(Models(tuple(alike)), [info.name for info in alike])
+            sentences.append(
+                f"{list_names([info.name for info in alike])} are taken for states of one training,"
+                f" by their settings or their names in one folder: it counts once, by {last[0]},"
+                " and they are no two trainings that others are held against."
+            )
+    return sentences
 
 
 def _describe_best(member: "Member") -> str:
