@@ -303,6 +303,30 @@ def test_a_module_needs_no_wrapping_and_two_of_a_class_have_two_names() -> None:
         sslens.study.read(saved.parent / "study.yaml")
 
 
+def test_a_study_of_opened_images_and_named_models_is_read_again(tmp_path: Path) -> None:
+    """What was opened from a source is written as it, with its draw; names stay; only what has no
+    source is called memory, and refused by that name."""
+    images, bank = sslens.open_images("scenes:0:40", limit=8), sslens.open_images("scenes:1:40")
+    asked = Study(models={"ours": sslens.load(NANO)}, images=images, bank=bank, sample="stratified")
+    assert (asked.sample, asked.seed) == ("plain", 0)
+    assert (asked.images, asked.bank, asked.limit) == ("scenes:0:40", "scenes:1:40", 8)
+    assert asked.given["scenes:0:40"] is images
+    (tmp_path / "study.yaml").write_text(asked.yaml())
+    again = sslens.study.read(tmp_path / "study.yaml")
+    assert again == asked
+    assert again.models == (f"{NANO}:0@name=ours",)
+    drawn = sslens.open_images(again.images, limit=again.limit)
+    assert drawn.digest == images.digest
+    fewer = Study(models=NANO, images=images, limit=4)
+    assert sslens.open_images(fewer.images, limit=4).digest == images.sample(4, 0).digest
+    part = Study(models=NANO, images=images.take([0, 1, 2, 3]))
+    other = Study(models=NANO, images=images, seed=1)  # of these 8, and not of all 40
+    assert part.images.startswith("memory:")
+    assert other.images == part.images
+    with pytest.raises(InputError, match="images that were in the memory of the Python process"):
+        Study(models=NANO, images="memory:mine").require_sources()
+
+
 def test_images_and_bank_of_one_name_are_two_sets() -> None:
     images, bank = (sslens.open_images(f"scenes:{seed}:40") for seed in (0, 1))
     study = Study(models=NANO, images=images, bank=bank)
@@ -482,8 +506,17 @@ def test_a_refusal_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     data = json.loads(captured.out)
     assert data["status"] == 2
     assert data["error"] in captured.err
-    assert main(["zoo", "no_such_card", "--json"]) == 2  # which prints its own JSON
-    assert capsys.readouterr().out == ""
+    for refused in (["zoo", "no_such_card"], ["check", "nope"], ["doctor", "nope"], ["compar"]):
+        assert main([*refused, "--json"]) == 2  # also of commands that print JSON of their own
+        captured = capsys.readouterr()
+        data = json.loads(captured.out)
+        assert (data["command"], data["status"]) == (refused[0], 2)
+        assert f"sslens: {data['error']}" in captured.err
+    with pytest.raises(SystemExit, match="2"):
+        main(["knn", "pixels", "--json", "--no-such-option", "3"])
+    captured = capsys.readouterr()
+    assert "--no-such-option" in json.loads(captured.out)["error"]
+    assert "--no-such-option" in captured.err
 
 
 @pytest.mark.parametrize(

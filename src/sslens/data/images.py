@@ -8,7 +8,7 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, final, overload, runtime_checkable
 
 import numpy as np
@@ -59,6 +59,24 @@ class Source(Protocol):
 
 
 @final
+@dataclass(frozen=True)
+class Opening:
+    """What `sslens.open_images` was given for a set that it opened by name or path.
+
+    Attributes:
+        source: the name or path.
+        limit: how many images were taken at most; None for all.
+        seed: decides which.
+        sample: how they were drawn, "plain" or "stratified".
+    """
+
+    source: str
+    limit: int | None = None
+    seed: int = 0
+    sample: str = "plain"
+
+
+@final
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
     """Images in a fixed order, each with an id, perhaps a class, and a digest of the whole.
@@ -80,6 +98,8 @@ class ImageSet:
             (`stratify`); None where all are taken.
         left_out: the files of the folder that are no images.
         doubts: what about the layout of the folder was probably not meant, in sentences.
+        opened: how the set was opened, so that the same can be opened again; None of a set that is
+            made of another or of arrays.
 
     Raises:
         InputError: two ids are the same, or a label is not the number of a class.
@@ -108,6 +128,8 @@ class ImageSet:
     classes_drawn_from: int | None = None
     left_out: tuple[LeftOut, ...] = ()
     doubts: tuple[str, ...] = ()
+    #: `dataclasses.replace` does not copy it: a part of a set was not opened so
+    opened: Opening | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):

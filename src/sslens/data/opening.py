@@ -9,7 +9,7 @@ import numpy as np
 from sslens.data.arrays import cifar10, from_npz
 from sslens.data.datasets import Dataset, from_dataset
 from sslens.data.folders import OnBad, Progress, check, from_folder
-from sslens.data.images import ImageSet, from_arrays
+from sslens.data.images import ImageSet, Opening, from_arrays
 from sslens.data.index_file import open_index
 from sslens.data.sources import (
     is_index,
@@ -22,6 +22,8 @@ from sslens.data.sources import (
 from sslens.errors import InputError, nearest, require_type
 
 Sample = Literal["plain", "stratified"]
+#: images of a class under which whole classes are drawn
+PER_CLASS = 20
 
 
 def open_images(
@@ -31,7 +33,7 @@ def open_images(
     limit: int | None = None,
     seed: int = 0,
     sample: Sample = "plain",
-    per_class: int = 20,
+    per_class: int = PER_CLASS,
     ids: Sequence[str] | None = None,
     minimum: int = 4,
     progress: Progress | None = None,
@@ -83,6 +85,14 @@ def open_images(
         images = draw(_open(source, on_bad))
     images = check(images, on_bad, progress)
     _require_enough(images, source, minimum)
+    return _note_opening(images, source, Opening(f"{source}", limit, seed, sample), per_class)
+
+
+def _note_opening(images: ImageSet, source: object, opening: Opening, per_class: int) -> ImageSet:
+    """Note how a set was opened, where it has a source and a study can draw it again."""
+    again = opening.sample == "plain" or per_class == PER_CLASS
+    if isinstance(source, str | Path) and again:
+        object.__setattr__(images, "opened", opening)
     return images
 
 

@@ -16,6 +16,8 @@ SUFFIXES = (
 HEIC = ("heic", "heif")
 #: ends of the names of index files
 INDEXES = ("csv", "tsv")
+#: how the text begins that stands for something in memory which no file holds
+MEMORY = "memory:"
 #: the scenes of `scenes`, which says neither seed nor count
 SCENES = (0, 2000)
 #: the most scenes, and the digits of the longest number
@@ -74,6 +76,11 @@ def require_source(source: str | Path) -> None:
     """
     if isinstance(source, str):
         kind, _, rest = source.partition(":")
+        if source.startswith(MEMORY) and not Path(source).exists():
+            raise InputError(
+                f'"{rest}" are images that were in the memory of the Python process that made the'
+                " study, and no file holds them: put a folder, or another source, in their place."
+            )
         if kind == "coco" and rest:
             split_coco(source)
             return

@@ -192,11 +192,31 @@ class Study:
         the place of a pattern of their names."""
         models, given = name_models(list_models(self.models))
         object.__setattr__(self, "models", expand_globs(models))
+        drawn = self._draw_as_opened()
         for role in SOURCES:
-            object.__setattr__(self, role, name_source(getattr(self, role), role, given))
+            source, own = getattr(self, role), drawn and role == "images"
+            object.__setattr__(self, role, name_source(source, role, given, drawn=own))
         object.__setattr__(self, "given", {**self.given, **given})
         groups = {name: tuple(members) for name, members in self.groups.items()}
         object.__setattr__(self, "groups", groups)
+
+    def _draw_as_opened(self) -> bool:
+        """Whether the study draws the images of a set in memory from the set's own source; it takes
+        over how the set was drawn, if it takes the set whole, and that bad images are skipped."""
+        opened = getattr(self.images, "opened", None)
+        if opened is None:
+            return False
+        if self.images.skipped:
+            object.__setattr__(self, "on_bad", "skip")
+        if opened.limit is None:
+            return True
+        if opened.seed != self.seed:
+            return False
+        if self.limit is None or self.limit >= len(self.images):
+            object.__setattr__(self, "limit", opened.limit)
+            object.__setattr__(self, "sample", opened.sample)
+            return True
+        return opened.sample == self.sample == "plain"
 
     def _is_fingerprint(self, model: str) -> bool:
         """Whether a model is a fingerprint, in a file or in memory."""

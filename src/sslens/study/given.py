@@ -62,7 +62,22 @@ def rename(model: "Model", name: str) -> "Model":
 
     if isinstance(model, Fingerprint):
         return replace(model, name=name)
-    return model.copy_with(name=name) if isinstance(model, Backbone) else wrap(model, name=name)
+    if not isinstance(model, Backbone):
+        return wrap(model, name=name)
+    return model.copy_with(name=name, source=_rename_source(model.source, name))
+
+
+def _rename_source(source: str, name: str) -> str:
+    """The source of a Backbone with another name in its options; as it is where it is none that
+    could be loaded again."""
+    try:
+        zoo.check(source)
+        plain, options = zoo.split_options(source)
+    except (InputError, OSError):
+        return source
+    options = {{"num_heads": "heads"}.get(key, key): value for key, value in options.items()}
+    told = [f"{key}={value}" for key, value in {**options, "name": name}.items()]
+    return f"{plain}@{','.join(told)}"
 
 
 def name_models(models: "Sequence[Model]") -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -111,14 +126,21 @@ def _call(model: Any) -> str:
     return str(getattr(model, "name", type(model).__name__))
 
 
-def name_source(source: Any, role: str, given: dict[str, Any]) -> str | None:
+def name_source(
+    source: Any, role: str, given: dict[str, Any], *, drawn: bool = False
+) -> str | None:
     """Return a text for images or stored features; what is in memory is put into `given` under it.
     None stands for None.
+
+    The text of a set that `sslens.open_images` opened whole is its source, from which it can be
+    opened again; the text of any other thing in memory begins with "memory:".
 
     Args:
         source: a source of images as `sslens.open_images` reads it, or Features.
         role: what it is called where it has no name, or its name is taken, such as "bank".
         given: the things in memory by their texts.
+        drawn: whether the study draws the same images from the source of a set that was drawn when
+            it was opened.
 
     Raises:
         InputError: it cannot be a set of images.
@@ -133,6 +155,12 @@ def name_source(source: Any, role: str, given: dict[str, Any]) -> str | None:
             f"{source!r} ({type(source).__name__}) is no source of images",
             mend=f"give a folder, an array, a data set or another source as {{{role}}}",
         )
+    opened = getattr(source, "opened", None)
+    if opened is not None and (opened.limit is None or drawn):
+        text = str(opened.source)
+        other = given.setdefault(text, source)
+        if other is source or (opened == getattr(other, "opened", None)):
+            return text
     name = getattr(source, "name", None)
     text = f"{MEMORY}{name if isinstance(name, str) else role}"
     if given.get(text, source) is not source:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslens import cards
+from sslens.data.sources import MEMORY as MEMORY
 from sslens.errors import InputError, nearest
 from sslens.whole_file import exists
 from sslens.zoo.evaluation import make_transform as make_transform
@@ -57,8 +58,6 @@ _AT = re.compile(r"(.+)@(\w+=[^,]*(?:,\w+=[^,]*)*)")
 DIGITS = 18
 OPTIONS = ("branch", "num_heads", "image_size", "name")
 SCHEMES = ("timm", "hf-hub", "random")
-#: how the source of a network begins that was in memory when a study was made
-MEMORY = "memory:"
 
 
 def check(source: str) -> None:
