@@ -29,7 +29,7 @@ from sslens.report.writing.numbers import spell_difference, spell_number
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.verdicts import Part, reach_verdict
 from sslens.study import Study, read
-from sslens.study.checking import narrow
+from sslens.study.checking import check_study, narrow
 from sslens.study.choosing import Choice, require_claims
 from sslens.study.conditions import ClaimCondition, Evidence, parse_condition
 from sslens.study.finished import read_verdicts
@@ -396,6 +396,21 @@ def report(folder: Path, check: Sequence[object] = (), claims: Sequence[OwnClaim
 
 def bound(**values: Any) -> dict[str, Any]:
     return {"knn-depth": {"where": {"model": "mine", "tap": "norm"}, "column": "accuracy"} | values}
+
+
+def test_a_model_that_is_not_there_is_refused_before_anything_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sslens.study.capturing.capture", lambda *_: pytest.fail("it computes"))
+    study = Study(
+        models={"mine": "random:vit_nano_patch8_32"},
+        images="scenes:0:16",
+        analyses=("knn-depth",),
+        controls=False,
+    )
+    wrong = parse_condition(bound(at_least=0.7, where={"model": "mien", "tap": "norm"}))
+    with pytest.raises(InputError, match="a model that is not in the study: did you mean mine"):
+        check_study(study, [wrong], quiet=True)
 
 
 @pytest.mark.parametrize(

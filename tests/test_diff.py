@@ -409,6 +409,7 @@ def test_what_cannot_be_compared_is_refused(
         ([one, "pixels"], "pixels have no weights"),
         ([one, str(tmp_path / "lost.pth")], "There is no model"),
         ([one, str(copies["half"]), "--bank", str(tmp_path)], "give --images too"),
+        ([one, str(copies["half"]), "--image-size", "64"], "leave --image-size out"),
     ):
         assert cli.main(["diff", *arguments]) == 2
         assert said in capsys.readouterr().err

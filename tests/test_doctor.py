@@ -280,7 +280,7 @@ def test_what_cannot_be_loaded_is_told_as_far_as_it_goes(tmp_path: Path) -> None
 
 
 def test_the_command_prints_and_its_status_says_whether_it_can_be_loaded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = EXAMPLES["mae"]()["encoder"].write(tmp_path)
     assert cli.main(["doctor", str(path), "--num-heads", "4"]) == 0
@@ -292,7 +292,15 @@ def test_the_command_prints_and_its_status_says_whether_it_can_be_loaded(
     assert cli.main(["doctor", str(path), "--json"]) == 2
     both = capsys.readouterr()
     assert json.loads(both.out)["loadable"] is False
+    assert "is a web page" in json.loads(both.out)["error"]
     assert "is a web page" in both.err
+    with monkeypatch.context() as terminal:
+        for stream in ("sys.stdout", "sys.stderr"):
+            terminal.setattr(f"{stream}.isatty", lambda: True)
+        assert cli.main(["doctor", str(path)]) == 2
+    both = capsys.readouterr()
+    assert both.out.count("is a web page") == 1
+    assert both.err == ""
     assert cli.main(["doctor", str(tmp_path / "nothing.pth")]) == 2
     assert "There is no model" in capsys.readouterr().err
     save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors", {"format": "pt"})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -118,6 +119,25 @@ def test_several_seeds_give_welchs_interval(JE: list[float]) -> None:
     else:
         assert "more than that of JE (+0." in written[0]
     assert "REC is not decided against it (" in written[1]
+
+
+def test_models_without_a_path_are_named_and_a_checkpoint_written_twice_counts_once() -> None:
+    straight = path(0.0, 2)
+    frame = straight.frame
+    again = frame[frame.record == 2].assign(record=3, at="last", move_of_whole=0.0)
+    twice = replace(straight, frame=pd.concat([frame, again], ignore_index=True))
+    members = [
+        ModelInfo("mae", about=About.from_json(about("REC", "mae"))),
+        ModelInfo("other", about=About.from_json(about("JE", "dino"))),
+        ModelInfo("teacher", about=About("JE", "dino")),
+    ]
+    results = EXHIBIT.compute(Models(tuple(members)), paths={"mae": twice})
+    first, *absent = sentences(results)
+    assert first.startswith("mae: straightness after 2 epochs or checkpoints")
+    assert absent == [
+        "Not shown: other (no path of its weights was recorded beside its file).",
+        "Not shown: teacher (it is not fine-tuned).",
+    ]
 
 
 def test_objectives_count_the_same_whatever_the_number_of_their_runs() -> None:

@@ -263,6 +263,7 @@ def test_the_order_of_a_folder_and_of_a_quoted_glob_is_printed(
             " e10.safetensors, last.safetensors"
         )
         assert said[2].startswith("left out  run/best.safetensors, run/e9-best.safetensors: ")
+        assert said[-1] == ("equal     last.safetensors has the same weights as e10.safetensors.")
     assert main(["path", "run/*.pth"]) == 2
     assert "No file is called run/*.pth" in capsys.readouterr().err
 

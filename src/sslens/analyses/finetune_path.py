@@ -46,13 +46,14 @@ NUMBERS = (
     "displacement_of_whole",
 )
 #: a row of `records` is a run after an epoch (or file); a row of `differences` holds the runs of
-#: two roles against each other at the end
+#: two roles against each other at the end; a row of `not-shown` is a model without a path
 TABLES: Mapping[str, tuple[str, ...]] = {
     "records": ("model", "role", "objective", "group", "depth", "record", *NUMBERS),
     "differences": (
         *("role", "less", "group", "measure", "value", "members", "runs", "unlike"),
         *("difference", "difference_low", "difference_high"),
     ),
+    "not-shown": ("model", "why"),
 }
 UNITS = {
     "model": "name of the fine-tuned model",
@@ -81,7 +82,10 @@ UNITS = {
     "difference": "value less the value of the other role",
     "difference_low": "lower end of its 95 % interval over runs",
     "difference_high": "upper end",
+    "why": "why the model is not shown",
 }
+#: why a model has no path
+UNTUNED, UNRECORDED = "it is not fine-tuned", "no path of its weights was recorded beside its file"
 
 
 @final
@@ -131,13 +135,17 @@ def choose_role(about: About) -> str:
 def compute(models: Models, *, paths: Paths, seed: int = 0) -> Results:
     """Collect the path of each run, and compare JE, REC and the control at the end of their paths.
 
-    The tables are `records` and `differences`. Nothing is random here, so that the seed has no
-    effect.
+    The tables are `records`, `differences` and `not-shown`. Nothing is random here, so that the
+    seed has no effect.
     """
     runs = _list_runs(models, paths)
     rows = [("records", row) for run in runs for row in _list_records(run)]
     for role, less in ((REC, JE), (REC, CONTROL), (JE, CONTROL)):
         rows += [("differences", row) for row in _list_differences(runs, role, less)]
+    for name in models.studied:
+        if name not in paths:
+            why = UNRECORDED if is_tuned(models.about(name)) else UNTUNED
+            rows.append(("not-shown", {"model": name, "why": why}))
     return make_pair_results(rows, TABLES, UNITS)
 
 

@@ -16,8 +16,10 @@ import contextlib
 import errno
 import gc
 import inspect
+import io
 import itertools
 import os
+import re
 import shlex
 import signal
 import sys
@@ -37,12 +39,17 @@ from sslens.own_files import OwnFiles
 
 if TYPE_CHECKING:
     from sslens.arguments.answers import Reply
+    from sslens.arguments.parsing import Parsed
 
 #: what each file of this folder has
 REQUIRED = ("Command", "GROUP", "run")
 #: the groups of commands, in the order of `sslens --help`
 GROUPS = ("begin", "compare", "measure", "train", "images")
 
+#: the option that every command has
+ASKS_FOR_JSON = "--json"
+#: the frame around what the parser says, and the colours of a terminal
+_FRAME = re.compile(r"[\u2500-\u257f]|\x1b\[[\d;]*m")
 DRY_RUN = {"--dry-run", "--dry_run"}
 #: errors of names that the user gave: too long, in a ring of links, of the wrong kind or guarded
 UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -70,20 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0 if given else 2
         module = _require_command(given[0])
         from sslens.arguments.answers import print_reply
-        from sslens.arguments.parsing import parse  # which imports tyro
 
-        command, as_json = parse(*_choose_action(module, given))
+        command, as_json = _parse(module, given)
         said: list[str] = []
         with warnings.catch_warnings(), _heed_interrupts():
             warnings.showwarning = _note
             result = _run(module, command, given, said)
         return print_reply(result, command=given[0], as_json=as_json, said=said)
     except InputError as error:
-        return _refuse(error, given)
+        return _say_error(error.spelt(as_option), given, own=isinstance(error, Mishap))
     except KeyboardInterrupt:
         return _say_error(
             "Stopped. What was finished is kept: the same command goes on from there (a training"
-            " with --resume)."
+            " with --resume).",
+            given,
         )
     except BrokenPipeError:  # as in `sslens --help | head`
         sys.stdout = None  # which Python would flush into the closed pipe
@@ -92,11 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _say_error(
                 "The disk is full; nothing half-written was left. Free some space and run the same"
-                " command again."
+                " command again.",
+                given,
             )
         if error.errno in UNUSABLE and isinstance(error.filename, str):
             name = shorten(make_line(error.filename), 300)
-            return _say_error(f"{name} cannot be used ({error.strerror}).")
+            return _say_error(f"{name} cannot be used ({error.strerror}).", given)
         return _fault()
     except Exception:
         return _fault()
@@ -176,6 +184,26 @@ def _require_command(name: str) -> ModuleType:
     return plugin("cli", name)
 
 
+def _parse(module: ModuleType, given: Sequence[str]) -> "Parsed":
+    """Read a command from its words. What the parser says of wrong ones is JSON too where that is
+    asked for."""
+    from sslens.arguments.parsing import parse  # which imports tyro
+
+    chosen = _choose_action(module, given)
+    if ASKS_FOR_JSON not in given:
+        return parse(*chosen)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return parse(*chosen)
+    except SystemExit as stop:
+        if stop.code:
+            _print_refusal(" ".join(_FRAME.sub(" ", said.getvalue()).split()), given)
+        raise
+    finally:
+        sys.stderr.write(said.getvalue())
+
+
 def _choose_action(module: ModuleType, given: Sequence[str]) -> tuple[type, str, Sequence[str]]:
     """What is read from the words of a command: its class, its name for the help, and the words."""
     actions = getattr(module, "ACTIONS", {})
@@ -225,22 +253,6 @@ def _run(
     return result
 
 
-def _refuse(error: InputError, given: Sequence[str]) -> int:
-    """Say what cannot be used; as JSON too where that is asked for of a command that does not print
-    its own."""
-    text = error.spelt(as_option)
-    if "--json" in given and not _prints_json(given[0]):
-        from sslens.arguments.answers import print_refusal
-
-        print_refusal(given[0], text, 2)
-    return _say_error(text, own=isinstance(error, Mishap))
-
-
-def _prints_json(name: str) -> bool:
-    """Whether a command has an option --json of its own."""
-    return name in names("cli") and "json" in plugin("cli", name).Command.__dataclass_fields__
-
-
 def _say(text: str) -> None:
     print(make_visible(text), file=sys.stderr)
 
@@ -260,12 +272,22 @@ def _note(
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
-def _say_error(text: str, own: bool = False) -> int:
+def _say_error(text: str, given: Sequence[str], own: bool = False) -> int:
+    """Say what cannot be used, as JSON too where that is asked for; returns the exit status."""
     if (
         own or os.environ.get("RANK", "0") == "0"
     ):  # under torchrun all processes come to the same, but for mishaps
+        _print_refusal(text, given)
         print(f"sslens: {text}", file=sys.stderr)
     return 2
+
+
+def _print_refusal(text: str, given: Sequence[str]) -> None:
+    """Print as JSON that a command cannot be carried out, where JSON is asked for."""
+    if ASKS_FOR_JSON in given:
+        from sslens.arguments.answers import print_refusal
+
+        print_refusal(given[0], text, 2)
 
 
 def _fault() -> int:

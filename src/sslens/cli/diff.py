@@ -8,6 +8,7 @@ import tyro
 
 from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.options import Common, Text
+from sslens.arguments.sizes import with_image_size
 from sslens.errors import InputError
 from sslens.zoo.globs import expand_globs
 
@@ -51,6 +52,9 @@ class Command:
     """Images in a minibatch of CKA."""
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with an image that cannot be decoded."""
+    image_size: int | None = None
+    """Side in pixels of the square images that a model sees, if not the usual one; positions are
+    resampled."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the forward pass."""
     figures: bool = False
@@ -82,8 +86,10 @@ def check(command: Command) -> "Study":
         raise InputError("Give two checkpoints: sslens diff A B.")
     if command.bank is not None and command.images is None:
         raise InputError("A bank votes on images, and there are none", mend="give {images} too")
+    if command.image_size is not None and command.images is None:
+        raise InputError("Weights alone see no images", mend="leave {image_size} out")
     return Study(
-        models=models,
+        models=tuple(with_image_size(one, command.image_size) for one in models),
         images=command.images,
         analyses=OF_WEIGHTS + (OF_IMAGES if command.images is not None else ()),
         bank=command.bank,

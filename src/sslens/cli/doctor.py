@@ -1,6 +1,7 @@
 """`sslens doctor`."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,6 @@ import tyro
 
 from sslens.arguments.options import Text
 from sslens.arguments.spelling import as_option
-from sslens.errors import InputError
 
 GROUP = "begin"
 
@@ -42,9 +42,9 @@ class Command:
     holds objects of Python's classes. None of them is built."""
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out: the diagnosis goes to standard output; what cannot be loaded is an error after
-    it."""
+def run(command: Command, line: str, say: Text) -> int | None:
+    """Carry it out: the diagnosis goes to standard output; why a file cannot be loaded goes to
+    standard error too, unless both are one terminal. Returns the exit status."""
     from sslens import zoo
     from sslens.fingerprint import describe, is_fingerprint
 
@@ -68,7 +68,11 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         num_heads=given.get("num_heads", command.num_heads),
         spell=as_option,
     )
-    print(json.dumps(diagnosis.to_json(), indent=2) if command.json else diagnosis.text())
-    if diagnosis.refused is not None:
-        raise InputError(diagnosis.refused)
-    return None
+    refused = diagnosis.refused
+    error = {} if refused is None else {"status": 2, "error": refused}
+    print(json.dumps(diagnosis.to_json() | error, indent=2) if command.json else diagnosis.text())
+    if refused is None:
+        return None
+    if command.json or not (sys.stdout.isatty() and sys.stderr.isatty()):  # else it is seen twice
+        say(f"sslens: {refused}")
+    return 2

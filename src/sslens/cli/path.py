@@ -69,6 +69,8 @@ def run(command: Command, line: str, say: Text) -> Reply:
     table = result.tables.to_tables()["path"]
     table.save(command.out)
     say(summarise(table))
+    for note in result.notes[len(order.left_out) :]:  # the others were said with the order
+        say(f"equal     {note}")
     return Reply(result.to_json(), command.out)
 
 

@@ -325,6 +325,21 @@ def group_masks(parameters: Mapping[str, int]) -> dict[str, Bool[np.ndarray, " p
     return {group: mask for group, mask in masks.items() if mask.any()}
 
 
+def list_equal(table: Table) -> list[tuple[str, str]]:
+    """List the records at which nothing had moved, each with the record before it.
+
+    Args:
+        table: what `measure_path` returned.
+    """
+    moved = table.frame.groupby("record").agg({"at": "first", "move": "max"})
+    labels = moved["at"].tolist()
+    return [
+        (label, before)
+        for label, before, move in zip(labels[1:], labels, moved.move[1:], strict=False)
+        if move == 0
+    ]
+
+
 def measure_path(paths: Sequence[Path], state: str | None = None) -> Table:
     """Measure the path through a run's checkpoints, in the order given, with less than one of them
     in memory (`Checkpoints`).

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslens.comparisons.lookup import TableNumber
-from sslens.errors import InputError, as_argument
+from sslens.comparisons.lookup import MODELS, TableNumber
+from sslens.errors import InputError, as_argument, nearest
 from sslens.statistics.estimate import Estimate
 from sslens.store import Store, home
 from sslens.study.asked import Study
 from sslens.study.conditions import (
+    BoundCondition,
     Checked,
     ClaimCondition,
     Condition,
@@ -18,6 +19,9 @@ from sslens.study.conditions import (
 )
 from sslens.study.finished import read_conditions, read_tables, read_verdicts
 from sslens.study.judged import Judged
+
+#: how the names of sides begin that rows of families have in the place of a model
+FAMILIES = ("JE", "REC", "control")
 
 if TYPE_CHECKING:
     from sslens.study.planning import StudyPlan
@@ -81,6 +85,7 @@ def check_study(
         plan = prepare(
             replace(asked, device=process.device), store, quiet=quiet or not process.first
         )
+        _require_models(every, plan)
         if process.first:
             say(plan.describe(spell))
         captured = capture(plan.situation, plan.passes, plan.runner)
@@ -96,6 +101,27 @@ def check_study(
     }
     evidence = make_evidence(plan, results)
     return tuple(condition.check(evidence) for condition in every)
+
+
+def _require_models(conditions: Sequence[Condition], plan: "StudyPlan") -> None:
+    """Refuse conditions on models that the study does not have, before anything is computed. Rows
+    may also be of a family or of a group of models.
+
+    Raises:
+        InputError: there is no such model; the nearest is offered.
+    """
+    names = [member.name for member in plan.members]
+    for condition in conditions:
+        if not isinstance(condition, BoundCondition):
+            continue
+        for column, value in condition.place.where.items():
+            known = (*names, *plan.study.groups)
+            if column not in MODELS or value in known or str(value).startswith(FAMILIES):
+                continue
+            raise InputError(
+                f'The condition "{condition.words}" is on a {column} that is not in the study:'
+                f" {nearest(str(value), known)}"
+            )
 
 
 def require_conditions(conditions: Sequence[Condition]) -> tuple[Condition, ...]:

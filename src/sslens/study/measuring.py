@@ -210,7 +210,7 @@ def follow(order: "CheckpointOrder", state: str | None = None) -> "Result":
         InputError: there are fewer than two checkpoints, or they are not of one network.
     """
     from sslens.paths.order import require_two
-    from sslens.paths.path import measure_path
+    from sslens.paths.path import list_equal, measure_path
     from sslens.study.result import Result, Tables
     from sslens.table import Table
 
@@ -228,5 +228,8 @@ def follow(order: "CheckpointOrder", state: str | None = None) -> "Result":
         Table(ends, table.units),
         Tables({"path": table}),
         write_files,
-        notes=tuple(f"{file} was left out: its name has no number." for file in order.left_out),
+        notes=(
+            *(f"{file} was left out: its name has no number." for file in order.left_out),
+            *(f"{one} has the same weights as {other}." for one, other in list_equal(table)),
+        ),
     )

@@ -27,7 +27,13 @@ from sslens.study.image_sets import (
     match_bank,
     open_sets,
 )
-from sslens.study.members import Member, describe_same, describe_uncontrolled, load_members
+from sslens.study.members import (
+    Member,
+    describe_same,
+    describe_sizes,
+    describe_uncontrolled,
+    load_members,
+)
 from sslens.study.passes import ActivationPass, PassRunner, describe_passes
 from sslens.study.related import describe_related
 from sslens.study.situation import Lack, Situation
@@ -145,6 +151,8 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     runner = PassRunner(store, device, precision, quiet)
     passes = plan_passes(situation, choice.analyses, runner)
     notes += [*choice.notes, *describe_same(members), *describe_related(members)]
+    if "layers-changed" in choice.analyses:
+        notes += describe_sizes(members)
     notes += [*describe_uncontrolled(members), *_compare_views(situation, passes, precision)]
     return StudyPlan(situation, choice.analyses, passes, tuple(notes), choice.left_out, runner)
 

@@ -1,13 +1,19 @@
 """Sentences about the analysis finetune-path."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
 from sslens.analyses.finetune_path import ATTENTION, DRAWN, read_path_contrast
 from sslens.comparisons.roles import CONTROL
-from sslens.report.writing.numbers import compare, spell, spell_difference, spell_share
+from sslens.report.writing.numbers import (
+    compare,
+    list_names,
+    spell,
+    spell_difference,
+    spell_share,
+)
 from sslens.statistics.estimate import Estimate
 from sslens.table import Results
 
@@ -19,7 +25,18 @@ OVERLAPPING = ("backbone", "head", "attention qkv", "attention projection")
 
 def sentences(results: Results) -> tuple[str, ...]:
     """Write claim C10, for attention first, then how JE and REC differ from the control; without
-    families, write how straight each run's path is."""
+    families, write how straight each run's path is. Then write which models have no path."""
+    return (*_write_paths(results), *_write_absent(results))
+
+
+def _write_absent(results: Results) -> Iterator[str]:
+    """Write which models are not shown, and why."""
+    if "not-shown" in results:
+        for why, rows in results["not-shown"].groupby("why", sort=False):
+            yield f"Not shown: {list_names([str(name) for name in rows.model])} ({why})."
+
+
+def _write_paths(results: Results) -> tuple[str, ...]:
     if "differences" in results:
         rows = results["differences"]
         straight = rows[rows.measure == "straightness"]
@@ -79,6 +96,12 @@ def _write_control(pairs: Sequence[pd.DataFrame]) -> str:
     )
 
 
+def _count_moves(rows: pd.DataFrame) -> int:
+    """Count the records at which weights had moved: a last checkpoint is often written twice."""
+    moved = rows[rows.move_of_whole > 0]
+    return int(moved.record.nunique())
+
+
 def _write_run(model: str, rows: pd.DataFrame) -> str:
     """Write how straight the path of one run is, by kind of parameter, and how long it is."""
     last = rows[(rows.record == rows.record.max()) & rows.depth.isna() & rows.straightness.notna()]
@@ -88,8 +111,7 @@ def _write_run(model: str, rows: pd.DataFrame) -> str:
         return f"{model} did not move."
     parts = [f"{kind} {spell(Estimate(ends.straightness[kind]))}" for kind in kinds]
     sentence = (
-        f"{model}: straightness after {rows.record.max():.0f} epochs or checkpoints"
-        f" {', '.join(parts)}"
+        f"{model}: straightness after {_count_moves(rows)} epochs or checkpoints {', '.join(parts)}"
     )
     distance = Estimate(ends.relative[kinds[0]])
     if not distance.defined:
