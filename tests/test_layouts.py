@@ -29,6 +29,8 @@ from sslens import zoo
 from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.models.vit import ViTArch
+from sslens.store import Store
+from sslens.study import Study, planning
 from sslens.zoo import files
 from sslens.zoo.arrays import Array
 from sslens.zoo.recognise import find_layout, recognise
@@ -552,3 +554,13 @@ def test_a_layout_yields_to_one_that_knows_more(tmp_path: Path) -> None:
     contents = files.read_contents(path)
     assert plugin("zoo/layouts", "timm").claim(contents) is not None
     assert find_layout(contents)[0] == "mae"
+
+
+def test_unknown_heads_are_refused_before_images_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(ViTArch(32, 16, 96, 1, 3).build(0).state_dict(), tmp_path / "own.pth")
+    monkeypatch.setattr(planning, "open_study_images", lambda *_, **__: pytest.fail("opened"))
+    asked = Study(models=str(tmp_path / "own.pth"), images="scenes:0:8")
+    with pytest.raises(InputError, match=r"own\.pth@heads=N, or num_heads"):
+        planning.prepare(asked, Store(tmp_path / "store"))

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslens import zoo
+from sslens import cards, zoo
 from sslens.comparisons.roles import list_names
 from sslens.errors import InputError
 from sslens.fingerprint import is_fingerprint
@@ -13,6 +13,7 @@ from sslens.models.about import About
 from sslens.paths.runs import find_training
 from sslens.study.distinct import distinguish_paths
 from sslens.study.given import MEMORY, Given
+from sslens.whole_file import exists
 
 if TYPE_CHECKING:
     from sslens.comparisons.inputs import ModelInfo
@@ -136,6 +137,29 @@ def load_members(
     if all(member.control for member in members):  # nothing else was given: they are studied
         members = [replace(member, control=False) for member in members]
     return tuple(sorted(_distinguish(members), key=lambda member: member.control))
+
+
+def require_recognised(sources: Sequence[str], given: Given) -> None:
+    """Refuse files that no network can be made of, by their keys and shapes, before images are
+    opened: as where the number of heads must be given.
+
+    Raises:
+        InputError: a file cannot be read, or it does not say of which network it is.
+    """
+    from sslens.zoo.folders import read_checkpoint
+    from sslens.zoo.recognise import recognise
+
+    for source in sources:
+        plain, options = zoo.split_options(source)
+        path = Path(plain)
+        if source in given or cards.look_up(plain) or plain == "pixels" or not exists(path):
+            continue
+        if not is_fingerprint(path):
+            recognise(
+                read_checkpoint(zoo.find_file(path)),
+                branch=options.get("branch"),
+                num_heads=options.get("num_heads"),
+            )
 
 
 def describe_same(members: Sequence[Member]) -> list[str]:

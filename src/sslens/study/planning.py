@@ -33,6 +33,7 @@ from sslens.study.members import (
     describe_sizes,
     describe_uncontrolled,
     load_members,
+    require_recognised,
 )
 from sslens.study.passes import ActivationPass, PassRunner, describe_passes
 from sslens.study.related import describe_related
@@ -135,13 +136,16 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
 
     device = best_device(study.device)
     precision = best_precision(study.precision, device)
+    networks = not study.analyses or any(wants_networks(name) for name in study.analyses)
+    if networks and study.images is not None:
+        require_recognised(study.models, study.given)
     images, bank, notes = open_study_images(study, quiet=quiet)
     with warnings.catch_warnings(record=True) as doubts:  # as of heads that no file tells
         warnings.simplefilter("always", Doubt)
         members = load_members(
             study.models,
             controls=study.controls and study.images is not None,
-            networks=not study.analyses or any(wants_networks(name) for name in study.analyses),
+            networks=networks,
             given=study.given,
         )
     notes += _join_doubts([str(doubt.message) for doubt in doubts], study.models)
