@@ -213,7 +213,7 @@ def test_claims_are_about_the_groups_and_the_others_are_not_run() -> None:
 
 def member(name: str, given: str = "", **about: Any) -> Member:
     class Described:
-        digest = name
+        digest, source = name, given
 
     described = Described()
     described.about = About(**about)  # type: ignore[attr-defined]
