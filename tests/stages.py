@@ -11,6 +11,7 @@ from torch import Tensor
 from released import FIRST, RELEASED, TWO, WIDE, beit, build, rename, split, without_key_bias
 from sslens.models.vit import ViTArch
 from sslens.zoo.architectures.beit import BeitShape
+from sslens.zoo.architectures.capi import CapiShape
 from sslens.zoo.architectures.hiera import HieraShape
 from sslens.zoo.architectures.radio import RadioShape
 from sslens.zoo.architectures.swin import SwinShape
@@ -25,6 +26,7 @@ VJEPA = TubeletShape(ViTArch(256, 64, dim=64, blocks=2, heads=2), hidden=96)
 RADIO = RadioShape(
     ViTArch(512, 64, dim=64, blocks=2, heads=2), hidden=96, tokens=5, table=10, layer_scale=True
 )
+CAPI = CapiShape(ViTArch(224, 56, dim=64, blocks=2, heads=2), hidden=96, registers=8)
 JAX = ViTShape(WIDE, hidden=96, activation="gelu_tanh")
 
 # ------------------------------------------------------------------------------------------------
@@ -145,6 +147,42 @@ def _vjepa2() -> dict[str, Example]:
         "Hugging Face's": Example(
             target, renamed | beside, options=TWO, header={"format": "pt"}, **known
         ),
+    }
+
+
+def capi(state: Mapping[str, Tensor]) -> State:
+    """The authors' names, with the frequencies in each block."""
+    named = rename(
+        split(state, ("residual1.fn.q_proj", "residual1.fn.k_proj", "residual1.fn.v_proj")),
+        (r"^blocks\.", "encoder.blocks."),
+        (r"\.norm([12])\.", r".residual\1.norm."),
+        (r"\.attn\.proj\.", ".residual1.fn.proj."),
+        (r"\.attn\.", "."),
+        (r"\.mlp\.", ".residual2.fn."),
+        (r"^patch_embed\.proj\.", "patch_embed."),
+    )
+    named["registers"] = named.pop("reg_token")
+    freqs = named.pop("rope.freqs")
+    return named | {f"encoder.blocks.{i}.residual1.fn.rope.freqs": freqs for i in range(2)}
+
+
+def _capi() -> dict[str, Example]:
+    average, student = build(CAPI, seed=1), build(CAPI, seed=2)
+    predictor = head("decoder.blocks.0.residual1.norm.weight", "mask_token")
+    files = {
+        name: under("backbone.", capi(one.state_dict()) | predictor) | head("head.layer.weight")
+        for name, one in (("student", student), ("student_ema", average), ("teacher", average))
+    }
+    known: dict[str, Any] = {"objective": "capi", "family": "JE"}
+    training_state = {
+        "model": {f"{name}.{key}": v for name, file in files.items() for key, v in file.items()},
+        "iteration": 10,
+        **training(),
+    }
+    return {
+        "released": Example(average, files["student_ema"], **known),
+        "training": Example(average, training_state, **known),
+        "the student": Example(student, training_state, options={"branch": "student"}, **known),
     }
 
 
@@ -299,6 +337,7 @@ STAGES: dict[str, Callable[[], dict[str, Example]]] = {
     "hiera": _hiera,
     "vjepa2": _vjepa2,
     "c-radio": _c_radio,
+    "capi": _capi,
     "jax-vit": _jax_vit,
     "mmpretrain": _mmpretrain,
     "vissl": _vissl,

@@ -1,6 +1,7 @@
 """Networks in stages, of frames, of summaries and of JAX: what they compute beside formulas, what
 their files tell, and what is refused of them."""
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from timm.layers import apply_rot_embed_cat
 
+import sslens
 from checkpoints import EXAMPLES
 from released import BEIT, ROPE, build
 from sslens import zoo
@@ -22,7 +24,7 @@ from sslens.models.tubelets import PlaneRotation, RepeatedConv
 from sslens.zoo import doctor, files
 from sslens.zoo.shapes import describe_network, read_shape
 from sslens.zoo.written import read_written
-from stages import HIERA, RADIO, SWIN, VJEPA
+from stages import CAPI, HIERA, RADIO, SWIN, VJEPA
 
 
 def turn(vector: np.ndarray, places: tuple[int, int, int]) -> np.ndarray:
@@ -75,6 +77,35 @@ def test_other_sizes_of_images_keep_the_methods_positions(name: str, tmp_path: P
         assert torch.equal(network.rope.get_embed(), PlaneRotation(32, (2, 2)).get_embed())
 
 
+@pytest.mark.parametrize("shape", [ROPE, CAPI])
+def test_rotary_positions_of_another_size_are_those_of_a_network_built_for_it(shape: Any) -> None:
+    """Where no table depends on the size of images, the weights of one size fit the other."""
+    network, side = build(shape), 2 * shape.image_size
+    seen = sslens.EvalTransform(resize=shape.image_size, crop=shape.image_size)
+    model = sslens.wrap(network, transform=seen, name="mine")
+    other: Any = at_image_size(model, side)
+    arch = dataclasses.replace(shape.arch, image_size=side)
+    expected: Any = dataclasses.replace(shape, arch=arch).empty().eval()
+    expected.load_state_dict(network.state_dict(), assign=True)
+    image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found, wanted = (one.forward_features(image) for one in (other.network, expected))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_windows_keep_their_part_of_the_image(tmp_path: Path) -> None:
+    case = next(iter(EXAMPLES["swin"]().values()))
+    model: Any = zoo.load(case.write(tmp_path), **case.options)
+    other: Any = at_image_size(model, 2 * model.transform.crop)
+    for before, after in zip(model.network.layers, other.network.layers, strict=True):
+        side = before.blocks[0].window_size[0]
+        assert after.blocks[0].window_size == (2 * side, 2 * side)
+        table = after.blocks[0].attn.relative_position_bias_table
+        assert len(table) == (4 * side - 1) ** 2
+        corner = before.blocks[0].attn.relative_position_bias_table[0]
+        torch.testing.assert_close(table[0], corner, rtol=0, atol=0.2)
+
+
 def test_the_colours_of_c_radios_file_are_read(tmp_path: Path) -> None:
     case = EXAMPLES["c-radio"]()["NVIDIA's"]
     model = zoo.load(case.write(tmp_path), **case.options)
@@ -84,7 +115,7 @@ def test_the_colours_of_c_radios_file_are_read(tmp_path: Path) -> None:
     assert model.transform.resize == model.transform.crop == 512
 
 
-@pytest.mark.parametrize("shape", [SWIN, HIERA, VJEPA, RADIO, ROPE, BEIT])
+@pytest.mark.parametrize("shape", [SWIN, HIERA, VJEPA, RADIO, CAPI, ROPE, BEIT])
 def test_an_architecture_lists_what_it_builds_and_is_found_again(shape: Any) -> None:
     network = build(shape)
     state = {name: tuple(value.shape) for name, value in network.state_dict().items()}

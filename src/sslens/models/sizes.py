@@ -192,12 +192,14 @@ def _rebuild(model: Backbone, network: nn.Module, transform: EvalTransform, side
     if model.outputs and side != model.transform.crop:
         from sslens.models import networks
 
-        outputs = networks.read_network(network, side=side).outputs
-        if set(model.outputs) - set(outputs):
+        calls = trace_shapes(network, side)
+        if set(model.taps) - set(calls):
             raise InputError(
                 f"{model.name} has other taps on images of {side} px: give images of"
                 f" {model.transform.crop} px."
             )
+        taps = list(model.taps.values())
+        outputs = networks.describe(network, calls, taps, model.prefix).outputs
     return model.copy_with(
         network=network,
         source=f"{model.source} at {side} px",

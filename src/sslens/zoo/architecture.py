@@ -62,6 +62,14 @@ class PlainTransformer(Architecture):
         """Side in pixels of the square images for which the model is prepared."""
         return self.arch.image_size
 
+    @abc.abstractmethod
+    def describe_variant(self) -> Iterator[str]:
+        """Yield the differences from a plain Vision Transformer, in words; some may be empty."""
+
+    def describe(self) -> str:
+        """Describe the architecture in words."""
+        return describe_transformer(self.name, self.arch, *self.describe_variant())
+
 
 def read_arch(shape: Architecture) -> ViTArch | None:
     """Return the sizes of a plain transformer; None of another network."""
@@ -148,6 +156,17 @@ def find_transformer(
         norm="norm.weight" in weights,
         qkv_bias="blocks.0.attn.qkv.bias" in weights,
     )
+
+
+def cut_to_patches(hints: Hints, usual: int) -> Callable[[int], int]:
+    """Return how a patch size decides the side of the images of a network that takes images of all
+    sizes: the side that is told, or the usual one, cut to whole patches.
+
+    >>> cut_to_patches(Hints(image_size=230), 224)(16), cut_to_patches(Hints(), 256)(16)
+    (224, 256)
+    """
+    size = hints.image_size or usual
+    return lambda patch: size - size % patch
 
 
 def find_hidden(weights: Weights, where: str) -> int:

@@ -12,7 +12,6 @@ from sslens.zoo.architecture import (
     Tensors,
     Weights,
     build_transformer,
-    describe_transformer,
     find_transformer,
     list_affine,
     list_block,
@@ -102,11 +101,8 @@ class BeitShape(PlainTransformer):
             use_fc_norm=False,
         )
 
-    def describe(self) -> str:
-        """Describe the architecture in words."""
-        return describe_transformer(self.name, self.arch, *self._describe_variant())
-
-    def _describe_variant(self) -> Iterator[str]:
+    def describe_variant(self) -> Iterator[str]:
+        """Yield the differences from a plain Vision Transformer, in words; some may be empty."""
         places = {"blocks": "in each block", "shared": "shared by the blocks"}
         yield f"relative positions {places[self.relative]}" if self.relative else ""
         yield "layer scale" if self.layer_scale else ""

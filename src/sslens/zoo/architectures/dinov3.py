@@ -11,7 +11,7 @@ from sslens.zoo.architecture import (
     Tensors,
     Weights,
     build_transformer,
-    describe_transformer,
+    cut_to_patches,
     find_transformer,
     list_affine,
     list_block,
@@ -107,11 +107,8 @@ class RopeShape(PlainTransformer):
             dynamic_img_size=True,
         )
 
-    def describe(self) -> str:
-        """Describe the architecture in words."""
-        return describe_transformer(self.name, self.arch, *self._describe_variant())
-
-    def _describe_variant(self) -> Iterator[str]:
+    def describe_variant(self) -> Iterator[str]:
+        """Yield the differences from a plain Vision Transformer, in words; some may be empty."""
         yield "rotary positions"
         yield f"{self.registers} registers" if self.registers else ""
         yield "layer scale"
@@ -136,9 +133,8 @@ def find(weights: Weights, where: str, heads: int | None, hints: Hints) -> RopeS
     """
     gated = "blocks.0.mlp.fc1_g.weight" in weights
     require_activation(hints, "silu" if gated else "gelu", where)
-    size = hints.image_size or 224
     found = find_transformer(
-        weights, where, heads or hints.heads, image_size=lambda patch: size - size % patch
+        weights, where, heads or hints.heads, image_size=cut_to_patches(hints, 224)
     )
     return RopeShape(
         found.arch,

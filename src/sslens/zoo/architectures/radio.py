@@ -1,6 +1,7 @@
 """C-RADIO's Vision Transformer (Ranzinger et al., 2024): several summary tokens, and one large
 table of positions that is resampled to the image."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from sslens.zoo.architecture import (
     Tensors,
     Weights,
     build_transformer,
-    describe_transformer,
+    cut_to_patches,
     find_transformer,
     list_affine,
     list_block,
@@ -87,16 +88,12 @@ class RadioShape(PlainTransformer):
             weight_init="skip",
         )
 
-    def describe(self) -> str:
-        """Describe the architecture in words."""
-        return describe_transformer(
-            self.name,
-            self.arch,
-            f"{self.tokens} summary tokens and registers",
-            f"positions from a table of {self.table} × {self.table}",
-            "layer scale" if self.layer_scale else "",
-            "" if self.norm else "no final norm",
-        )
+    def describe_variant(self) -> Iterator[str]:
+        """Yield the differences from a plain Vision Transformer, in words; some may be empty."""
+        yield f"{self.tokens} summary tokens and registers"
+        yield f"positions from a table of {self.table} × {self.table}"
+        yield "layer scale" if self.layer_scale else ""
+        yield "" if self.norm else "no final norm"
 
 
 SHAPE = RadioShape
@@ -124,9 +121,8 @@ def find(weights: Weights, where: str, heads: int | None, hints: Hints) -> Radio
             f"{where} is a C-RADIO without summary tokens, or with positions for no square of"
             " patches: get the whole file."
         )
-    size = hints.image_size or 512
     found = find_transformer(
-        weights, where, heads or hints.heads, image_size=lambda patch: size - size % patch
+        weights, where, heads or hints.heads, image_size=cut_to_patches(hints, 512)
     )
     count = int(tokens.shape[1])
     return RadioShape(

@@ -12,7 +12,6 @@ from sslens.zoo.architecture import (
     Tensors,
     Weights,
     build_transformer,
-    describe_transformer,
     find_hidden,
     list_affine,
     list_block,
@@ -189,11 +188,8 @@ class ViTShape(PlainTransformer):
         assert isinstance(network, VisionTransformer)
         return WindowedViT(network, window=windows.side, global_blocks=windows.wide, grid=grid)
 
-    def describe(self) -> str:
-        """Describe the architecture in words."""
-        return describe_transformer(self.name, self.arch, *self._describe_variant())
-
-    def _describe_variant(self) -> Iterator[str]:
+    def describe_variant(self) -> Iterator[str]:
+        """Yield the differences from a plain Vision Transformer, in words; some may be empty."""
         yield "" if self.cls and not self.windows else "no CLS token"
         yield str(self.windows or "")
         yield f"{self.registers} registers" if self.registers else ""

@@ -1,6 +1,7 @@
 """V-JEPA 2's Vision Transformer (Assran et al., 2025) for images: patches of several frames, which
 see one image, and rotary positions of rows and columns."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from sslens.zoo.architecture import (
     Tensors,
     Weights,
     build_transformer,
-    describe_transformer,
+    cut_to_patches,
     find_transformer,
     list_affine,
     list_block,
@@ -87,15 +88,11 @@ class TubeletShape(PlainTransformer):
             use_fc_norm=False,
         )
 
-    def describe(self) -> str:
-        """Describe the architecture in words."""
-        return describe_transformer(
-            self.name,
-            self.arch,
-            "rotary positions",
-            f"patches of {self.frames} frames, all of which see the image",
-            "no CLS token",
-        )
+    def describe_variant(self) -> Iterator[str]:
+        """Yield the differences from a plain Vision Transformer, in words."""
+        yield "rotary positions"
+        yield f"patches of {self.frames} frames, all of which see the image"
+        yield "no CLS token"
 
 
 SHAPE = TubeletShape
@@ -119,12 +116,11 @@ def find(weights: Weights, where: str, heads: int | None, hints: Hints) -> Tubel
             f"{where} has patches of shape {kernel}: expected [width, 3, frames, P, P], square"
             " patches of colour frames."
         )
-    size = hints.image_size or 256
     found = find_transformer(
         weights,
         where,
         heads or hints.heads or HEADS.get(kernel[0]),
-        image_size=lambda patch: size - size % patch,
+        image_size=cut_to_patches(hints, 256),
         patches=(kernel[0], kernel[3]),
     )
     return TubeletShape(found.arch, hidden=found.hidden, frames=kernel[2], eps=hints.eps or 1e-6)

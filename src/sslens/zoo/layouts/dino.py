@@ -34,7 +34,7 @@ def claim(contents: Contents) -> Claim | None:
     places = {
         match[1]: trunk
         for trunk in find_trunks(contents.states)
-        if trunk.naming != "dinov3"  # which has a layout of its own
+        if trunk.naming not in ("dinov3", "capi")  # which have layouts of their own
         and (match := _PLACE.fullmatch(f"{trunk.state}/{trunk.prefix}"))
     }
     branches: dict[str, Trunk] = {name: places[name] for name in BRANCHES if name in places}
