@@ -258,6 +258,38 @@ def build() -> nn.Module:
     return OneSide()
 
 
+class Mix(nn.Module):
+    """A block of a network of tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(16)
+        self.mlp = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens + self.mlp(self.norm(tokens))  # type: ignore[no-any-return]
+
+
+class Tokens(nn.Module):
+    """Patches and three blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 8, 8)
+        self.blocks = nn.Sequential(Mix(), Mix(), Mix())
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens: Tensor = self.patches(images).flatten(2).transpose(1, 2)
+        return self.blocks(tokens)  # type: ignore[no-any-return]
+
+
+def make() -> nn.Module:
+    """The same weights each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Tokens()
+
+
 @pytest.mark.filterwarnings("ignore::sslens.errors.Doubt")
 def test_advice_for_a_network_of_ones_own_works(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"Give the size of the images .* as image_size") as caught:
@@ -335,6 +367,13 @@ def test_options_are_taken_wherever_a_model_is_named(
     for line in LINES:
         assert cli.main([*shlex.split(line.format(source)), "--dry-run"]) == 0, line
         assert "mine" in "".join(capsys.readouterr()), line
+    monkeypatch.setitem(sys.modules, "advised", sys.modules[__name__])
+    own = "advised:make@name=mine,image_size=32"
+    for line in LINES[:7] + LINES[8:10]:  # all but fine-tuning, which is of known networks
+        assert cli.main([*shlex.split(line.format(own)), "--dry-run"]) == 0, line
+        assert "mine" in "".join(capsys.readouterr()), line
+    assert cli.main([*shlex.split(LINES[7].format(own)), "--dry-run"]) == 2
+    assert "which can be read but not tuned here" in capsys.readouterr().err
     assert cli.main(["doctor", source, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["recognised"]["branch"], told["recognised"]["heads"]) == ("student", 2)

@@ -101,11 +101,15 @@ def test_a_pickle_named_safetensors_is_not_unpickled(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_whole_network_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    torch.save(torch.nn.Linear(2, 2), tmp_path / "a.pth")
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "before 1.6"])
+def test_a_whole_network_is_refused_with_what_to_do(tmp_path: Path, new: bool) -> None:
+    network = torch.nn.Linear(2, 2)
+    torch.save(network, tmp_path / "a.pth", _use_new_zipfile_serialization=new)
     said = said_of(tmp_path / "a.pth")
     assert "it names torch.nn.modules.linear.Linear" in said
     assert "save the network's state_dict()" in said
+    (state,) = files.read_contents(tmp_path / "a.pth", objects=True).states.values()
+    assert np.array_equal(state["weight"].values, network.weight.detach().numpy())
 
 
 def test_what_the_authors_files_hold_is_read_without_a_warning(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import sslens
 from checkpoints import EXAMPLES
 from released import BEIT, ROPE, build
 from sslens import zoo
+from sslens.capture.pooling import pool
 from sslens.errors import InputError
 from sslens.models.sizes import at_image_size
 from sslens.models.tubelets import PlaneRotation, RepeatedConv
@@ -91,6 +92,20 @@ def test_rotary_positions_of_another_size_are_those_of_a_network_built_for_it(sh
     with torch.inference_mode():
         found, wanted = (one.forward_features(image) for one in (other.network, expected))
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_registers_without_cls_are_no_patches_and_no_cls(tmp_path: Path) -> None:
+    model = zoo.load(EXAMPLES["capi"]()["released"].write(tmp_path))
+    tap = model.taps["blocks.1"]
+    how = model.output_of(tap)
+    assert (how.before, how.cls, model.prefix) == (8, False, None)
+    assert [model.has_tokens(tap, tokens) for tokens in ("all", "cls", "patch")] == [
+        True,
+        False,
+        True,
+    ]
+    pooled = pool(torch.arange(24.0).reshape(1, 24, 1), how)
+    assert pooled["patch"].item() == pytest.approx(sum(range(8, 24)) / 16)
 
 
 def test_windows_keep_their_part_of_the_image(tmp_path: Path) -> None:
