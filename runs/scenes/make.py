@@ -137,7 +137,7 @@ class Tuned:
 
     before: str | None
     title: str
-    epochs: int = 10
+    epochs: int = 20
     seed: int = 0
     shipped: bool = True
 
