@@ -261,7 +261,7 @@ def _list_legend(
     """The lines of the legend, each item with its place: what the colours mean, and a bar of a
     known length."""
     families = {styles[point.name]: point.family for point in points if not point.control}
-    items = [_Item(write_family(family), style) for style, family in families.items() if family]
+    items = [_Item(family, style) for style, family in families.items() if family]
     if any(point.control for point in points):
         items.append(_Item("a control", "control"))
     length = next((one for one in LENGTHS if one * scale <= 90), None)

@@ -159,6 +159,12 @@ class Front:
     terms: str = ""
     families: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def warning(self) -> str:
+        """What a reader must not overlook: that raw pixels are as good as any model, or why no
+        model can be chosen; empty where the cards and an answer say which to use."""
+        return self.pixels or ("" if self.cards else self.choice)
+
     def __repr__(self) -> str:
         cards = len(self.cards) + len(self.more_cards)
         return f"<Front of {self.compared}: {len(self.answers)} answers, {cards} cards>"

@@ -90,12 +90,11 @@ def _write_pixels(one: Recommendation) -> str:
     if gain is None:
         return ""
     side, spelt = gain.find_side(SMALLEST["accuracy"]), spell_points(gain)
-    which = "usual choice" if one.use == one.usual else "best features"
     if side == "more":
-        return f"{spelt} over raw pixels, {which}"
+        return f"{spelt} over raw pixels"
     if side in ("less", "the same"):
-        return f"nothing beats raw pixels ({spelt}, {which})"
-    return f"undecided against raw pixels ({spelt}, {which})"
+        return f"nothing beats raw pixels ({spelt})"
+    return f"undecided against raw pixels ({spelt})"
 
 
 def _beats_pixels(gain: Estimate | None) -> bool | None:

@@ -66,10 +66,10 @@ def write_scope(over: str) -> str:
         over: what most intervals are over.
 
     >>> write_scope("64 images")
-    '95% intervals over 64 images unless said: of these models, not of other trainings.'
+    '95% intervals over 64 images unless said: of these models, not other trainings.'
     """
     over = over.removesuffix(" of images")
-    return f"95% intervals over {over} unless said: of these models, not of other trainings."
+    return f"95% intervals over {over} unless said: of these models, not other trainings."
 
 
 def write_terms(families: Sequence[str], answers: int) -> str:
@@ -95,7 +95,14 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
     if len(outcomes) > 1:
         word, told = ("undecided" if "undecided" in outcomes else "depends"), list(verdicts)
     judged = [one for one in told if one.parts]
-    effects = [_write_verdict(one, several=len(told) > 1) for one in told]
+    effects = [_write_verdict(first)]
+    if len(told) > 1:  # of an open claim only what leaves it open comes with its numbers
+        effects = [
+            f"{_write_outcome(one)}: {_write_verdict(one)}"
+            if word != "undecided" or one.outcome == word
+            else _write_outcome(one)
+            for one in told
+        ]
     controls = [_write_control(one, first) for one in first.controls[:1] if first.parts]
     over = ""
     if judged:
@@ -149,15 +156,15 @@ def _choose_part(verdict: Verdict) -> Part:
     return next(own, verdict.parts[0])
 
 
-def _write_verdict(verdict: Verdict, *, several: bool) -> str:
-    """Write the difference that decides a verdict, or why it does not; with the tokens and the
-    outcome where there are several verdicts."""
-    head = ""
-    if several:
-        where = TOKENS.get(verdict.tokens, "")
-        head = f"{where} {verdict.outcome}: " if where else f"{verdict.outcome}: "
+def _write_outcome(verdict: Verdict) -> str:
+    """Write over which tokens a verdict is, and its outcome."""
+    return " ".join(filter(None, (TOKENS.get(verdict.tokens, ""), verdict.outcome)))
+
+
+def _write_verdict(verdict: Verdict) -> str:
+    """Write the difference that decides a verdict, or why it does not."""
     if not verdict.parts:
-        return f"{head}{verdict.why}"
+        return verdict.why
     part = _choose_part(verdict)
     contrast = part.choose_contrast(verdict.scope)
     label = part.label.rstrip(",:")
@@ -166,8 +173,8 @@ def _write_verdict(verdict: Verdict, *, several: bool) -> str:
     )
     effect = ", ".join(filter(None, (spelt, _subtract(contrast), label)))
     if part.answer != "undecided":
-        return f"{head}{effect}"
-    return f"{head}{effect} ({explain_effect(contrast, part.smallest)})"
+        return effect
+    return f"{effect} ({explain_effect(contrast, part.smallest)})"
 
 
 def explain_effect(contrast: Contrast, smallest: float) -> str:

@@ -20,7 +20,7 @@ def write_placed(pairs: Sequence[Likeness], stress: float) -> str:
     clause = ", pixels regressed out" if beyond else ""
     if 0 < beyond < len(pairs):
         count = f"{spell_count(beyond)} of {spell_count(len(pairs))} pairs"
-        clause += f" where defined ({count})"
+        clause += f" in {count}"
     return f"Near is alike: 1 − CKA at the same depth{clause}; stress {spell_level(stress)}."
 
 
@@ -31,8 +31,8 @@ def write_sized(choices: Sequence[Choice]) -> str:
     first = choices[0]
     how = f"{first.k}-NN" if first.k else "a probe"
     return (
-        f"Points grow with the accuracy of {how} on each model's best features, on"
-        f" {spell_count(first.accuracy.n)} images that did not choose them:"
+        f"Points: {how} on best features, {spell_count(first.accuracy.n)} images that did not"
+        " choose them"
     )
 
 
