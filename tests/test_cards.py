@@ -53,7 +53,8 @@ def test_a_card_keeps_the_rules(card: Card) -> None:
     cnn = card.arch in ("resnet50", "resnet_mini_32")
     cnn |= card.arch.startswith(("convnextv2_", "timm/convnext_"))
     named = r"vit_(mini|small|base|large|huge)_patch\d+_\d+|timm/\w+"
-    own = r"(capi|vjepa2|webssl|uni|franca|phikonv2|virchow2?)_vit_(base|large|huge|giant)_patch\d+_\d+"
+    makers = "capi|vjepa2|webssl|uni|franca|phikonv2|virchow2?"
+    own = rf"({makers})_vit_(base|large|huge|giant)_patch\d+_\d+"
     assert cnn or re.fullmatch(named, card.arch) or (card.url and re.fullmatch(own, card.arch))
     assert (card.heads is None) == cnn, "heads are what a ViT has, and no file tells"
     transform = EvalTransform(**dataclasses.asdict(card.evaluation))

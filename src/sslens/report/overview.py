@@ -15,7 +15,6 @@ from sslens.report.front import Overview, Point
 from sslens.report.stills import LINE, Box, wrap_marks, write_mark
 from sslens.report.writing.front import MEANINGS
 from sslens.report.writing.numbers import spell_share
-from sslens.report.writing.overview import write_family
 from sslens.statistics.estimate import Estimate
 
 if TYPE_CHECKING:

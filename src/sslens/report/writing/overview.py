@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from sslens.comparisons.choices import Choice
 from sslens.comparisons.likeness import Likeness
 from sslens.comparisons.readings import name_pooling
-from sslens.report.writing.front import MEANINGS
 from sslens.report.writing.numbers import spell_count, spell_level, spell_share
 
 
@@ -34,15 +33,6 @@ def write_sized(choices: Sequence[Choice]) -> str:
         f"Points: {how} on best features, {spell_count(first.accuracy.n)} images that did not"
         " choose them"
     )
-
-
-def write_family(family: str) -> str:
-    """Write the name of a family with what it means.
-
-    >>> write_family("JE"), write_family("my group")
-    ('JE, joint embedding', 'my group')
-    """
-    return ", ".join(filter(None, (family, MEANINGS.get(family))))
 
 
 def write_note(choice: Choice, *, cnn: bool = False) -> str:
