@@ -66,9 +66,9 @@ def find_training(source: str, about: About) -> TrainingState | None:
         return None
     if about.recipe and about.seed is not None:
         began = about.pretrained.digest if about.pretrained else None
-        parts = (about.recipe, about.seed, about.arch, about.images, about.tuned, began)
+        run = (about.recipe, about.seed, about.arch, about.images, about.tuned, began)
         step = about.step if about.step is not None else float("inf")
-        return TrainingState(repr(parts), float(step))
+        return TrainingState(repr(run), float(step))
     path = Path(source).expanduser()
     if not path.exists() and path.suffix not in SUFFIXES:
         return None
