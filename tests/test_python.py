@@ -235,6 +235,7 @@ def test_a_comparison_answers_and_writes_nothing(result: Result, tmp_path: Path)
     assert type(result.figures["knn-depth"]).__module__.startswith("plotly")
     assert result.figures["knn-depth"] is result.figures["knn-depth"]
     assert result.tables["cka-blocks/means"].attrs["units"]["cka"].startswith("minibatch CKA")
+    assert "<td" in result._repr_html_()
     assert not list(tmp_path.iterdir())
     path = result.save("out")
     assert path == Path("out/report.html")

@@ -355,4 +355,4 @@ def tabulate_answer(
     columns = _choose_columns(ordered)
     heads = [HEADS["model"], *(HEADS[name] for name in columns)]
     cells = [_write_row(row, columns, STYLES[0]) for row in ordered]
-    return heads, cells, _write_below(ordered, columns) if cells else ""
+    return heads, cells, _write_below(ordered, ordered, columns) if cells else ""
