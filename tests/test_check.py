@@ -409,7 +409,9 @@ def test_a_model_that_is_not_there_is_refused_before_anything_is_computed(
         controls=False,
     )
     wrong = parse_condition(bound(at_least=0.7, where={"model": "mien", "tap": "norm"}))
-    with pytest.raises(InputError, match="a model that is not in the study: did you mean mine"):
+    with pytest.raises(
+        InputError, match='has model "mien", which is not in the study: did you mean mine'
+    ):
         check_study(study, [wrong], quiet=True)
 
 
