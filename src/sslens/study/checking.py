@@ -119,8 +119,8 @@ def _require_models(conditions: Sequence[Condition], plan: "StudyPlan") -> None:
             if column not in MODELS or value in known or str(value).startswith(FAMILIES):
                 continue
             raise InputError(
-                f'The condition "{condition.words}" needs a row that has {column} "{value}", which is'
-                f" not in the study: {nearest(str(value), known)}"
+                f'The condition "{condition.words}" needs a row that has {column} "{value}",'
+                f" which is not in the study: {nearest(str(value), known)}"
             )
 
 
