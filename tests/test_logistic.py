@@ -9,6 +9,8 @@ from torch import Tensor
 
 from sslens.errors import InputError
 from sslens.probes import _path, logistic
+from sslens.probes._axes import Axes, Labelled
+from sslens.probes._hessian import Hessian, pad_rows
 from sslens.probes._newton import Problem
 from sslens.probes._targets import Classes
 from sslens.probes.logistic import GAP, PENALTIES, fit_logistic
@@ -52,6 +54,53 @@ def test_loss_and_gradient_are_those_of_automatic_differentiation() -> None:
         torch.testing.assert_close(found.gradient[head], w.grad.T, rtol=1e-10, atol=1e-13)
         # the intercept is at its optimum for these weights
         assert b.grad.abs().max() < 1e-11
+
+
+def test_products_with_the_hessian_are_those_of_automatic_differentiation() -> None:
+    """The rows and axes are padded; the padding takes no part."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 21, 5, generator=generator, dtype=torch.float64)
+    labels = torch.arange(21) % 3
+    problem = Problem(x, Classes(labels, 3))
+    weights = torch.randn(1, 3, 5, generator=generator, dtype=torch.float64)
+    at = problem.evaluate(weights, torch.zeros(1, 3, 1, dtype=torch.float64), 0.1)
+    rows = torch.nn.functional.pad(x[0], (0, 1), value=1.0)
+
+    def loss(both: Tensor) -> Tensor:
+        entropy = torch.nn.functional.cross_entropy(rows @ both.T, labels)
+        return entropy + 0.05 * both[:, :5].square().sum()
+
+    direction = torch.randn(3, 6, generator=generator, dtype=torch.float64)
+    whole = torch.cat([at.weights[0], at.intercept[0]], 1)
+    expected = torch.autograd.functional.hvp(loss, whole, direction)[1]
+    hessian = Hessian.of(pad_rows(x, problem.targets), at.probability, 5, 0.1)
+    product = (hessian @ torch.nn.functional.pad(direction[None].float(), (0, 10)))[0]
+    torch.testing.assert_close(product[:, :6].double(), expected, rtol=1e-5, atol=1e-6)
+    assert not product[:, 6:].any()
+
+
+def test_at_another_penalty_the_loss_and_its_gradient_need_no_product() -> None:
+    x = torch.randn(2, 30, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    problem = Problem(x, Classes(torch.arange(30) % 3, 3))
+    at = problem.minimise(problem.evaluate(*problem.start(), 0.1), 0.1, 1e-3)[0]
+    moved, again = at.move(0.1, 0.01), problem.evaluate(at.weights, at.intercept, 0.01)
+    torch.testing.assert_close(moved.loss, again.loss, rtol=1e-12, atol=0)
+    torch.testing.assert_close(moved.gradient, again.gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_a_fit_leaves_those_that_it_starts_from_as_they_were() -> None:
+    """Otherwise the next one starts from a wrong place, and takes twice as many products."""
+    (x, labels), (asked, _) = draw(60, 8), draw(20, 8, seed=1)
+    data = Labelled.of(labels, torch.arange(20) % 4, 1, "cpu")
+    walk = _path.Walk([Axes.of(x, asked)], data)
+    every, start = torch.arange(1), walk.problem.evaluate(*walk.problem.start(), 1.0)
+    trail = walk._try(every, [(1.0, start)], 1.0)
+    trail = walk._try(every, trail, 0.1)
+    before = [one.take(every) for _, one in trail]
+    walk._try(every, trail, 0.01)
+    for (_, one), kept in zip(trail, before, strict=True):
+        torch.testing.assert_close(one.weights, kept.weights, rtol=0, atol=0)
+        torch.testing.assert_close(one.gradient, kept.gradient, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1e-3, 1e-6])

@@ -106,7 +106,7 @@ class Walk:
         """Try the penalties, from the strongest, and go on where the choice is at an end."""
         penalties = sorted(set(penalties), reverse=True)
         everyone = torch.arange(len(self.heads), device=self.asked.device)
-        begin = self.problem.start()
+        begin = penalties[0], self.problem.evaluate(*self.problem.start(), penalties[0])
         trail = [begin]
         for penalty in penalties:
             trail = self._try(everyone, trail, penalty)
@@ -115,15 +115,15 @@ class Walk:
             at_end = self._at(penalty * FACTOR)
             if not len(at_end):
                 break
-            part = self._try(at_end, [(w[at_end], b[at_end]) for w, b in trail], penalty)
-            for whole, some in zip(trail, part, strict=True):
-                for kept, new in zip(whole, some, strict=True):
-                    kept[at_end] = new
+            part = self._try(at_end, [(at, one.take(at_end)) for at, one in trail], penalty)
+            for (_, whole), (_, some) in zip(trail, part, strict=True):
+                whole.put(at_end, some)
+            trail = [(at, whole) for (at, _), (_, whole) in zip(part, trail, strict=True)]
         for penalty in self._list_wider(penalties[0], FACTOR) if widen else []:
             at_end = self._at(penalty / FACTOR)
             if not len(at_end):
                 break
-            self._try(at_end, [(begin[0][at_end], begin[1][at_end])], penalty)
+            self._try(at_end, [(begin[0], begin[1].take(at_end))], penalty)
         return [self._finish(number) for number in range(len(self.heads))]
 
     def _list_wider(self, end: float, factor: float) -> list[float]:
@@ -145,29 +145,32 @@ class Walk:
     def _try(
         self,
         numbers: Int64[Tensor, " some"],
-        trail: list[tuple[Tensor, Tensor]],
+        trail: Sequence[tuple[float, Regressions]],
         penalty: float,
-    ) -> list[tuple[Tensor, Tensor]]:
+    ) -> list[tuple[float, Regressions]]:
         """Fit some heads at a penalty, from where the last penalties lead to.
 
         Args:
             numbers: the heads.
-            trail: weights and intercept at the last penalty, and before it at the one before.
+            trail: the last penalty with the regressions at it, and before it the one before.
             penalty: λ.
 
         Returns:
             The last two of the trail.
         """
         problem = self.problem.take(numbers)
-        start = problem.evaluate(*trail[-1], penalty)
+        at, last = trail[-1]
+        start = last.take(torch.arange(len(numbers))).move(at, penalty)
         if len(trail) > 1:
-            (before, level), (last, intercept) = trail[-2:]
-            guess = problem.evaluate(2 * last - before, 2 * intercept - level, penalty)
+            before = trail[-2][1]
+            guess = problem.evaluate(
+                2 * last.weights - before.weights, 2 * last.intercept - before.intercept, penalty
+            )
             better = guess.loss < start.loss
             start.put(better, guess.take(better))
         fitted, products = problem.minimise(start, penalty, _seek(penalty))
         self._record(numbers, fitted, products, penalty)
-        return [trail[-1], (fitted.weights, fitted.intercept)]
+        return [trail[-1], (penalty, fitted)]
 
     def _record(
         self,

@@ -61,5 +61,6 @@ class AdamW(HeadOptimiser):
             if value.ndim > 2:  # the first axis is the head
                 value.mul_((1 - lr * self.decay).view(shape))
             below = torch.sqrt(square, out=gradient).div_(square_share**0.5).add_(EPS)
-            value.addcmul_(mean / below, -(lr / mean_share).view(shape))
+            step = torch.div(mean, below, out=below)
+            value.addcmul_(step, -(lr / mean_share).view(shape))
         return finite

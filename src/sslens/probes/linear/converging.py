@@ -233,7 +233,7 @@ def _train(
         column: (first.new_zeros(data.columns[column]), first.new_ones(data.columns[column]))
         for column in columns
     }
-    room = first.new_zeros(max(len(one.points) for one in trials) * data.classes * data.batch)
+    room = first.new_zeros(max(one.pack.count_room(data.batch) for one in trials))
     for epoch in range(trials[0].points[0].epochs):
         active = [one for one in trials if one.training]
         if not active:

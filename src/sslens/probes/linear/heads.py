@@ -177,6 +177,12 @@ class Pack:
         """Number of epochs for which these heads are trained."""
         return self.points[0].epochs
 
+    def count_room(self, batch: int) -> int:
+        """Count the values of a step's logits and of its weights' gradients, which the memory
+        `room` of `step` holds."""
+        heads, hidden = len(self.points), len(self._hidden)
+        return heads * (self.classes * (batch + self.dim) + hidden * self.dim**2)
+
     @torch.no_grad()
     def step(
         self,
@@ -195,24 +201,27 @@ class Pack:
             x: the normalised features.
             labels: the classes.
             at: the time in epochs since the start.
-            room: memory for the logits, used again in every step.
+            room: memory for `count_room` values, used again in every step: what is allocated anew
+                is handed out by the system page by page, which takes a fifth of a step.
         """
         h, inputs, normed = x.T, [], []
         for place in self._hidden:
             inputs.append(h)
             h, saved = self._norm(place + 1, _product(self._parameters[f"{place}.weight"], h))
             normed.append((h, *saved))
-        shape = (len(self.points), self.classes, len(x))
-        logits = room[: math.prod(shape)].view(shape)
-        d = _product(self._parameters[f"{self._last}.weight"], h, out=logits)
+        last = self._parameters[f"{self._last}.weight"]
+        logits, room = _cut(room, (len(self.points), self.classes, len(x)))
+        d = _product(last, h, out=logits)
         _cross_entropy_backward_(d, self._parameters[f"{self._last}.bias"], labels)
-        gradients = {f"{self._last}.weight": _outer(d, h), f"{self._last}.bias": d.sum(2)}
+        out, room = _cut(room, last.shape)
+        gradients = {f"{self._last}.weight": _outer(d, h, out), f"{self._last}.bias": d.sum(2)}
         for number, place in reversed(list(enumerate(self._hidden))):
             d = torch.bmm(self._parameters[f"{place + 3}.weight"].transpose(1, 2), d)
             d, gradients[f"{place + 1}.weight"], gradients[f"{place + 1}.bias"] = (
                 self._norm_backward(place + 1, d, *normed[number])
             )
-            gradients[f"{place}.weight"] = _outer(d, inputs[number])
+            out, room = _cut(room, self._parameters[f"{place}.weight"].shape)
+            gradients[f"{place}.weight"] = _outer(d, inputs[number], out)
         self._update(gradients, at)
 
     def _norm(
@@ -349,8 +358,19 @@ def _cross_entropy_backward_(
     z.flatten(1).index_add_(1, own, z.new_full((len(z), images), -1 / images))
 
 
-def _outer(d: Float[Tensor, "head out image"], x: Tensor) -> Float[Tensor, "head out in"]:
-    """The gradient of the weights of `_product`."""
+def _outer(
+    d: Float[Tensor, "head out image"], x: Tensor, out: Float[Tensor, "head out in"]
+) -> Float[Tensor, "head out in"]:
+    """The gradient of the weights of `_product`, written to `out`."""
     if x.ndim == 3:
-        return torch.bmm(d, x.transpose(1, 2))
-    return torch.mm(d.flatten(0, 1), x.T).view(*d.shape[:2], -1)
+        return torch.bmm(d, x.transpose(1, 2), out=out)
+    torch.mm(d.flatten(0, 1), x.T, out=out.flatten(0, 1))
+    return out
+
+
+def _cut(
+    room: Float[Tensor, " _"], shape: Sequence[int]
+) -> tuple[Float[Tensor, "_ _ _"], Float[Tensor, " _"]]:
+    """Cut a tensor of this shape off the beginning of memory; also returns what is left."""
+    count = math.prod(shape)
+    return room[:count].view(*shape), room[count:]

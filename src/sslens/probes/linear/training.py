@@ -186,7 +186,7 @@ def train_probes(
     sizes = {column: dim for column, dim in data.columns.items() if column in columns}
     zeros = partial(torch.zeros, device=device, dtype=dtype)
     running = {column: (zeros(dim), zeros(dim) + 1) for column, dim in sizes.items()}
-    room = zeros(max(len(pack.points) for pack in packs) * data.classes * data.batch)
+    room = zeros(max(pack.count_room(data.batch) for pack in packs))
     length = max(pack.epochs for pack in packs)
     for epoch in range(length):
         train_epoch(data, epoch, [pack for pack in packs if pack.epochs > epoch], running, room)
@@ -248,7 +248,7 @@ def train_epoch(
         epoch: the number of the epoch.
         packs: the packs; those of a head in a row.
         running: mean and variance of each column, which are updated.
-        room: memory for the logits, used again in every step.
+        room: memory that every step uses again, for `Pack.count_room` values of each pack.
         forget: the weight of a batch in `running`, by its number in the epoch.
     """
     for number, (features, labels) in enumerate(data.epoch(epoch)):
