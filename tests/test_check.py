@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import sslens
 from sslens.cli import main
 from sslens.comparisons.families import list_families
 from sslens.comparisons.inputs import ModelInfo, Models
@@ -36,6 +37,7 @@ from sslens.study.finished import read_verdicts
 from sslens.study.groups import assign_families, parse_group_words, parse_groups
 from sslens.study.judged import Judged
 from sslens.study.members import Member
+from sslens.study.places import require_places
 from sslens.study.situation import Lack
 from sslens.table import Results, Table
 
@@ -512,6 +514,10 @@ def test_verdicts_and_their_file_tell_a_condition_the_same(tmp_path: Path) -> No
         ("{claim: c1, tokens: cls}", "not judged for tokens cls"),
         ("{claim: c1, outcome: hold}", "did you mean holds"),
         ("knn-depth: {column: accuracy, where: {model: mine}}", "has no bound"),
+        (
+            "knn-depth: {column: accuracy, at_least: 90}",
+            "is a share of 1: give 0.9 for 90",
+        ),
         ("knn-depth: {column: accuracy, at_least: high}", "expected a number"),
         ("knn-depth: {column: accuracy, at_least: 2, at_most: 1}", "can never hold"),
         ("knn-depth: {where: {model: mine}, at_least: 0.7}", "does not say its column"),
@@ -708,3 +714,25 @@ def test_a_study_is_run_and_checked_on_its_groups(
     wrong = study_file(tmp_path, claims=[{**MINE, "table": "cka-blocks"}])
     assert main(["study", str(wrong), "--out", str(tmp_path / "wrong")]) == 2
     assert 'cka-blocks has no column "accuracy"' in capsys.readouterr().err
+
+
+def test_a_tap_or_model_that_will_not_be_there_is_refused_before_any_pass() -> None:
+    """A fine-tuned model may have no final norm, which others of the study have."""
+    model = sslens.load("random:vit_nano_patch8_32")
+    members = (Member("mine", False, model), Member("pixels", True, sslens.load("pixels")))
+
+    def require(**where: str | bool) -> None:
+        body = {"where": where, "column": "accuracy", "at_least": 0.3}
+        condition = parse_condition({"knn-depth": body})
+        require_places(Study(models=("mine",), images="photos"), (condition,), members)
+
+    require(model="mine", tap="norm")
+    require(model="mine", last=True)
+    for where, said in (
+        ({"model": "pixels", "tap": "norm"}, '"norm" that pixels does not have: there are pixels'),
+        ({"model": "pixels", "tap": "norm"}, "last: true is the last layer of any model"),
+        ({"model": "mine", "tap": "blocks.33"}, "did you mean blocks.3"),
+        ({"model": "min"}, 'is about a model "min": did you mean mine'),
+    ):
+        with pytest.raises(InputError, match=said):
+            require(**where)

@@ -587,6 +587,9 @@ def test_a_word_in_the_place_of_a_number(place: Path, capsys: pytest.CaptureFixt
     for words in ("--epochs ten", "--epochs=ten"):
         assert run(f"finetune runs/mae --images photos {words}") == 2
         assert '--epochs is "ten", which is no whole number' in capsys.readouterr().err
+    for words in ("--k 5 zwanzig", "--k=zwanzig"):
+        assert run(f"knn runs/mae --images photos {words}") == 2
+        assert '--k is "zwanzig", which is no whole number: give one' in capsys.readouterr().err
 
 
 def test_examples_name_splits_of_cifar10_that_there_are() -> None:

@@ -19,11 +19,12 @@ from sslens.data.scene_objects import scene_objects
 from sslens.errors import InputError
 from sslens.find import plugin
 from sslens.store import Store
-from sslens.study import Study, detector_cost, prepare
+from sslens.study import Study, detecting, detector_cost, prepare
 from sslens.study.detecting import KIND
 from sslens.study.detector_request import DetectorRequest
 from sslens.study.detector_runs import TRAININGS, Protocol, list_runs
 from sslens.study.situation import Lack
+from sslens.study.study_cost import estimate_study
 
 NANO = "random:vit_nano_patch8_32"
 SMALL = ("heads=small", "epochs=1", "batch_size=4", "scales=[1.0]", "flip=false")
@@ -286,3 +287,9 @@ def test_a_dry_run_measures_small_steps_whatever_the_size_of_the_images(
     assert max(sides) <= 128
     assert cost.seconds == pytest.approx(0.1 + 2e-6 * 1024**2)
     assert cost.image_bytes == pytest.approx(1024**2)
+    # the line of the whole cost has the detectors in it, by the same estimate
+    (own,) = detecting.estimate_detectors(plan.situation, plan.analyses, plan.runner.store)
+    whole = estimate_study(plan)
+    assert whole.seconds["detectors"] == own.seconds > 0
+    assert whole.disk >= own.disk > 0
+    assert "detectors" in whole.describe()

@@ -17,7 +17,14 @@ from given import make_models
 from sslens.analyses.knn_depth import TABLES, TEXTS, UNITS
 from sslens.capture import Features, Grams
 from sslens.comparisons import apart, nearby
-from sslens.comparisons.choices import Choice, Option, Options, list_choices, read_choices
+from sslens.comparisons.choices import (
+    Choice,
+    Option,
+    Options,
+    list_choices,
+    merge_choices,
+    read_choices,
+)
 from sslens.comparisons.classified import Classified, list_disagreements
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
 from sslens.comparisons.likeness import Likeness, find_groups, make_dissimilarities
@@ -280,6 +287,40 @@ def test_one_order_and_one_choice_of_features_everywhere() -> None:
         "raw pixels are not compared" in {one.question: one for one in alone.answers}[ALIKE].control
     )
     assert write_choice(()) == ""
+
+
+def test_all_models_that_are_not_told_apart_are_named() -> None:
+    made = [
+        options("mae", 0.40, seed=1),
+        options("mae 1", 0.39, seed=2),
+        options("dino", 0.38, seed=3),
+        options("msn", 0.10, seed=4),
+        options("random #0", 0.39, control=True, seed=5),
+    ]
+    (best,) = [one for one in front({"knn-depth": knn(made)}).answers if one.question == BEST]
+    named = "mae, mae 1 or dino"
+    nor = "nor from random #0 (untrained)"
+    assert best.names == f"{named}, which are not told apart, {nor}"
+    assert write_choice(read_choices(knn(made)["choices"])).startswith(
+        f"Not told apart, {nor}, on 400 images: {named}, +1.0 points ["
+    )
+
+
+def test_one_choice_of_probes_of_two_exhibits() -> None:
+    """What validation images prefer equally is the usual choice, then the simplest."""
+
+    def choose(*options: Option) -> Choice:
+        (choice,) = read_choices(knn([Options("mae", False, options, 18)])["choices"])
+        return choice
+
+    usual = Option("norm", "cls", 0.2, right(0.2), layers=1, usual=True)
+    deep = choose(usual, Option("norm", "patch", 0.4, right(0.3), layers=3))
+    other = choose(usual, Option("blocks.2", "patch", 0.4, right(0.33), layers=1))
+    for order in ([deep, other], [other, deep]):
+        assert merge_choices(order)["mae"] is other
+    better = choose(usual, Option("norm", "patch", 0.41, right(0.3), layers=3))
+    assert merge_choices([better, other])["mae"] is better
+    assert (deep.is_usual, choose(usual).is_usual, deep.chosen_on) == (False, True, 18)
 
 
 def test_images_without_labels_and_fingerprints_choose_nothing_and_say_so() -> None:

@@ -16,6 +16,7 @@ from sslens.analyses import probe_depth, probe_layers
 from sslens.capture import Features
 from sslens.claims import advice, c8
 from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ProbeSettings
+from sslens.comparisons.lookup import Place
 from sslens.comparisons.probe_split import Split, explain_unfit
 from sslens.comparisons.probing import ProbeSetup, make_usual_head, read_gain
 from sslens.comparisons.readings import read_features
@@ -26,6 +27,7 @@ from sslens.probes.linear.training import GRIDS, Point
 from sslens.probes.logistic import GAP, fit_logistic
 from sslens.report import page
 from sslens.report.writing.advice import sentences as write_advice
+from sslens.report.writing.cards import write_card
 from sslens.report.writing.numbers import spell_points
 from sslens.store import Store
 from sslens.study import Study, prepare
@@ -702,3 +704,48 @@ def test_advice_stands_at_the_top_of_the_report_as_text(tmp_path: Path) -> None:
     assert "<li>Use &lt;b&gt;mae&lt;/b&gt;.</li>" in text
     assert text.index("What to use for these images") < text.index("How this was made")
     assert "What to use" not in page.write(tmp_path / "b", **given).read_text(encoding="utf-8")
+
+
+def test_a_model_is_read_as_its_own_classifier_reads() -> None:
+    """Fine-tuned on the mean of the patch tokens, a model has a CLS token that nothing trained."""
+    # another block is better than the last one on the patches, and the CLS token knows nothing
+    known = {
+        "mae": {"norm/cls": "class"},
+        "ft": {"norm/patch": "class", "blocks.1/patch": "class"},
+        "pixels": {},
+    }
+    about = {
+        "mae": {"family": "REC", "objective": "mae"},
+        "ft": {"family": "REC", "tuned": "fine-tuned", "pooling": "patches"},
+    }
+    given = study(known, about)
+    sets = given.values["features"]
+    own = {
+        part: sets_ | {"ft": replace(sets_["ft"], read_pooling="patch")}
+        for part, sets_ in (("images", sets.images), ("bank", sets.bank))
+    }
+    given = given.but(features=FeatureSets(**own))
+    results = {name: compute(name, given) for name in ("probe-layers", "knn-depth")}
+
+    probes = results["probe-layers"]["probes"]
+    usual = only(probes, model="ft", usual=True)
+    assert (usual.tap, usual.pooling, bool(usual.main)) == ("norm", "patch", True)
+    assert usual.accuracy > 0.9
+    assert {"cls", "patch"} == set(probes[probes.model == "ft"].pooling)
+    assert only(probes, model="mae", usual=True).pooling == "cls"
+
+    choice = only(results["knn-depth"]["choices"], model="ft")
+    assert (choice.usual_pooling, choice.usual_accuracy > 0.9) == ("patch", True)
+    number = Place("knn-depth", "accuracy", {"model": "ft", "tap": "norm"}).find(results)
+    assert number.value.value > 0.9
+    assert dict(number.supposed) == {"pooling": "patch", "vote": "weighted", "features": "raw"}
+    number = Place("knn-depth", "accuracy", {"model": "mae", "tap": "norm"}).find(results)
+    assert number.supposed["pooling"] == "cls"
+
+    (one,) = (one for one in advice.judge(results) if one.model == "ft")
+    assert "mean of patch tokens" in write_card(one).use
+    # both panels show it: as its classifier reads, and among the patch tokens of all models
+    figure = probe_layers.draw(results["probe-layers"])
+    shown = [[line.name for line in panel.lines] for panel in figure.panels[0]]
+    assert all("ft" in names for names in shown)
+    assert len(shown) == 2

@@ -169,8 +169,8 @@ def test_the_answer_fits_a_terminal(width: int, count: int) -> None:
     assert "90.0" in text
     assert "pixels *" in text
     assert "* a control." in text
-    assert "raw pixels regressed out" in text
     told_below = " ".join(text.split())
+    assert "raw pixels regressed out" in told_below
     assert "683 (k-NN) and 256 (probe) images that did not choose" in told_below
     assert "notes in the report" in text
     assert ("more rows in answer.csv" in told_below) == (count == 40)
@@ -201,6 +201,26 @@ def test_the_answer_has_the_choice_of_the_first_screen_and_names_what_k_nn_reads
     assert models[0].endswith("none alike, −0.01")
     text = " ".join(line.text for line in lines)
     assert "The layer is the probe's; k-NN reads dino blocks.1, patches." in text
+
+
+def test_the_answer_says_what_chose_and_what_the_choice_is_worth() -> None:
+    """18 images that choose among 26 probes choose by chance, and may choose the worst."""
+    rows = make_rows(["mae-ft", "dino-ft"], controls=0)
+    for row, gain in zip(rows, (0.09, -0.12, np.nan), strict=True):
+        row |= {"probe_layers": 1, "over_usual": gain, "usual": 0.289, "options": 26}
+        row |= {"over_usual_low": gain - 0.1, "over_usual_high": gain + 0.1}
+        row |= {"knn_chosen_on": 65, "probe_chosen_on": 18}
+    rows[0]["probe_layers"] = 3
+    text = " ".join(line.text for line in write_answer(rows, Told("two"), 100))
+    assert "blocks.11, patches, 3-layer probe" in text
+    assert "Best features, chosen on 65 (k-NN) and 18 (probe); intervals" in text
+    assert "So few can hardly tell 26 choices apart." in text
+    assert "than the usual choice, the last layer's: none; worse: dino-ft (usual 28.9%)." in text
+    # with more of both it is left out, or said of the one that is better
+    rows[0] |= {"over_usual_low": 0.05, "over_usual_high": 0.13, "probe_chosen_on": 400}
+    text = " ".join(line.text for line in write_answer(rows, Told("two"), 100))
+    assert "hardly" not in text
+    assert "Better than the usual choice, the last layer's: mae-ft; worse: dino-ft" in text
 
 
 def test_names_are_never_cut() -> None:

@@ -288,6 +288,11 @@ def test_a_line_of_the_log_is_the_mean_since_the_last(
     np.testing.assert_allclose(
         log(tmp_path), [np.mean(losses[:7]), np.mean(losses[7:14]), losses[14]], rtol=1e-12
     )
+    # of a run that was stopped between two lines too: the state has the losses since the last one
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "stopped", images=signalled(10, signal.SIGINT), log_every=7)
+    fit(tmp_path / "stopped", resume=True, log_every=7)
+    assert log(tmp_path / "stopped") == log(tmp_path)
 
 
 def test_bfloat16_is_near_float32(whole: dict[str, Path], tmp_path: Path) -> None:

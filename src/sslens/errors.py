@@ -202,3 +202,33 @@ def nearest(name: str, options: Iterable[str]) -> str:
         f" and {len(spellings) - 12} more" if len(spellings) > 12 else ""
     )
     return f"there are {shown}" if spellings else "there are none"
+
+
+def nearest_setting(name: str, options: Iterable[str], given: Iterable[str] = ()) -> str:
+    """Say which settings are near to a misspelt one, as a clause.
+
+    These are those that are spelt alike, then those that begin with the same word, the more alike
+    the earlier; those that the user has given already are not meant.
+
+    Args:
+        name: the misspelt setting.
+        options: all settings.
+        given: the settings that are given beside it.
+
+    >>> settings = ["decoder_dim", "decoder_blocks", "decoder_heads", "mask_ratio"]
+    >>> nearest_setting("decoder_depth", settings, given=["decoder_dim"])
+    'did you mean decoder_heads or decoder_blocks?'
+    >>> nearest_setting("maskratio", settings)
+    'did you mean mask_ratio?'
+    """
+    said = set(given)
+    free = [one for one in options if one not in said]
+    close = difflib.get_close_matches(name, free, n=3, cutoff=0.7)
+    first, joined, _ = name.partition("_")
+    family = [one for one in free if joined and one.startswith(f"{first}_") and one not in close]
+    family.sort(key=lambda one: -difflib.SequenceMatcher(None, name, one).ratio())
+    near = [*close, *family[: max(0, 5 - len(close))]]
+    if not near:
+        return nearest(name, free)
+    last = f" or {near[-1]}" if len(near) > 1 else near[0]
+    return f"did you mean {', '.join(near[:-1])}{last}?"

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from sslens.comparisons.compared import choose_kind
 from sslens.comparisons.inputs import FeatureSets, GramSets, KnownClasses, Labels, Models
-from sslens.comparisons.readings import choose_main_pooling, find_last_tap
+from sslens.comparisons.readings import find_usual
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row, make_results
 from sslens.comparisons.views import ViewSets
@@ -156,7 +156,7 @@ def sort_checkpoints(models: Models) -> list[str]:
 def _measure(name: str, views: ViewSets) -> Row:
     """Measure one checkpoint without labels."""
     own = views.images[name]
-    column = find_last_tap(own), choose_main_pooling(own)
+    column = find_usual(own)
     one, other = (view[name].read(*column) for view in views.views)
     uniformity = measure_uniformity(own.read(*column))
     alignment = measure_alignment(one, other)
@@ -191,7 +191,7 @@ def _compare_steps(name: str, run: Sequence[str], grams: GramSets) -> Row:
 def _classify(name: str, features: FeatureSets, labels: Labels) -> Bool[np.ndarray, " image"]:
     """Whether 20-NN predicts the class of each image."""
     own, bank = features.images[name], features.bank.get(name)
-    column = find_last_tap(own), choose_main_pooling(own)
+    column = find_usual(own)
     truth = torch.tensor([labels.images[image] for image in own.ids])
     asked = own.read(*column)
     voters, among = truth, asked

@@ -14,7 +14,11 @@ from sslens.comparisons.classifiers import find_classifier
 from sslens.comparisons.inputs import FeatureSets, KnownClasses, Labels, Models
 from sslens.comparisons.movement import measure_movement, measure_overlap
 from sslens.comparisons.pool import ShownImages
-from sslens.comparisons.readings import choose_main_pooling, find_last_tap, read_features
+from sslens.comparisons.readings import (
+    choose_shared_pooling,
+    find_last_tap,
+    read_features,
+)
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row, make_results
 from sslens.comparisons.sheets import SheetRow, list_sheets
@@ -27,11 +31,12 @@ from sslens.table import Results
 TITLE = "Which images moved?"
 CAPTION = (
     "How far each image moved among the others, by the features of the last layer with the usual"
-    " pooling: 1 less the correlation over all other images of its cosines with them in both"
-    " models, 0 where nothing changed and about 1 of unrelated models. Predictions are those of the"
-    " models' own classifiers where both have one of as many classes, else of 20-NN by the classes"
-    " of the other images. The sheets show the images that moved most, each with its nearest"
-    " neighbours in each model. Intervals are 95 %, over images."
+    " pooling (of a fine-tuned model as its classifier reads, and of the model before as well): 1"
+    " less the correlation over all other images of its cosines with them in both models, 0 where"
+    " nothing changed and about 1 of unrelated models. Predictions are those of the models' own"
+    " classifiers where both have one of as many classes, else of 20-NN by the classes of the"
+    " other images. The sheets show the images that moved most, each with its nearest neighbours"
+    " in each model. Intervals are 95 %, over images."
 )
 ON_REQUEST = True
 #: images that the table lists, images on the sheets, and neighbours of each
@@ -145,7 +150,8 @@ def compute(
         a, b = features.images[names[0]], features.images[name]
         pair = {"model_a": names[0], "model_b": name}
         predicted = _predict((names[0], name), features, classes.labels, weights)
-        x, y = (_read(one) for one in (a, b))
+        poolings = choose_shared_pooling(a, b)
+        x, y = (_read(one, pooling) for one, pooling in zip((a, b), poolings, strict=True))
         k = min(NEIGHBOURS, len(a) - 1)
         moved, overlap = measure_movement(x, y).numpy(), measure_overlap(x, y, k).numpy()
         order = np.argsort(-np.nan_to_num(moved, nan=-1.0), kind="stable")
@@ -160,8 +166,8 @@ def compute(
     return make_results([*rows, *list_sheets(drawn)], TABLES, UNITS, TEXTS)
 
 
-def _read(features: Features) -> torch.Tensor:
-    return read_features(features, find_last_tap(features), choose_main_pooling(features))
+def _read(features: Features, pooling: str) -> torch.Tensor:
+    return read_features(features, find_last_tap(features), pooling)
 
 
 def _describe(
@@ -213,15 +219,21 @@ def _predict(
         )
     if labels is None:
         return None
-    a, b = (_classify(name, features, labels) for name in names)
+    poolings = choose_shared_pooling(*(features.images[name] for name in names))
+    a, b = (
+        _classify(name, pooling, features, labels)
+        for name, pooling in zip(names, poolings, strict=True)
+    )
     return PairPredictions("k-NN", a, b, labels.classes, len(labels.classes), truth)
 
 
-def _classify(name: str, features: FeatureSets, labels: Labels) -> Int64[np.ndarray, " image"]:
+def _classify(
+    name: str, pooling: str, features: FeatureSets, labels: Labels
+) -> Int64[np.ndarray, " image"]:
     """Predict the class of each image by its nearest neighbours in the last layer."""
     own, bank = features.images[name], features.bank.get(name)
-    asked = _read(own)
-    among = asked if bank is None else _read(bank)
+    asked = _read(own, pooling)
+    among = asked if bank is None else _read(bank, pooling)
     known = labels.images if bank is None else labels.bank
     voters = torch.tensor([known[image] for image in (own if bank is None else bank).ids])
     k = min(K, len(voters) - (bank is None))

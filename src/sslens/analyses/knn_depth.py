@@ -14,13 +14,17 @@ from sslens.comparisons import classified as by_neighbours
 from sslens.comparisons.classified import (
     Classified,
     compare_choices,
-    find_usual,
     is_usual,
     list_disagreements,
 )
 from sslens.comparisons.inputs import CLASSES, FeatureSets, Labels, Models
 from sslens.comparisons.probe_gaps import Neighbours, compare_with_probes
-from sslens.comparisons.readings import choose_main_pooling, name_pooling_in
+from sslens.comparisons.readings import (
+    choose_main_pooling,
+    find_usual,
+    list_sides,
+    name_pooling_in,
+)
 from sslens.comparisons.rows import Row, make_results
 from sslens.comparisons.separation import BY_DEPTH, FIRST, PARTING, Curve
 from sslens.figure import Figure, Line, Lines
@@ -47,6 +51,8 @@ CAPTION = (
 K = 20
 #: the temperature of each vote; None for one vote each
 VOTES: Mapping[str, float | None] = {"weighted": 0.07, "majority": None}
+#: the groups of models, by how they are read, of which families are compared
+SIDES = ("main", "patch")
 #: the poolings that are drawn, in their order; raw pixels stand beside each
 DRAWN = ("cls", "mean", "patch")
 UNITS = (
@@ -67,7 +73,11 @@ UNITS = (
             "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or"
             " flat; empty where each model has its usual one"
         ),
-        "main": "whether the pooling is the usual one: cls, or mean where there is no CLS token",
+        "main": (
+            "whether the pooling is the model's usual one: what its own classifier read, else cls,"
+            " or mean where there is no CLS token"
+        ),
+        "last": "whether the tap is the last layer",
         "vote": "weighted: exp(cosine / 0.07); majority: one vote each",
         "features": (
             "raw, or standardised: each dimension less its mean, over its deviation, of the images"
@@ -102,8 +112,8 @@ UNITS = (
 TABLES: Mapping[str, tuple[str, ...]] = {
     "accuracies": (
         *("model", "control", "tap", "kind", "depth", "pooling", "vote", "features", "dimensions"),
-        *("k", "accuracy", "low", "high", "gain", "gain_low", "gain_high", "images", "chance"),
-        *CLASSES,
+        *("main", "last", "k", "accuracy", "low", "high", "gain", "gain_low", "gain_high"),
+        *("images", "chance", *CLASSES),
     ),
     "standardising": (
         *("model", "control", "pooling", "main", "blocks", "raw", "standardised"),
@@ -210,7 +220,8 @@ def _classify(
         among = values if bank is None else bank.read(tap, pooling)
         scaled = standardise(values, among)
         place = {"tap": tap, "kind": taps[tap].kind, "depth": taps[tap].depth, "pooling": pooling}
-        place["dimensions"] = scaled[1].shape[1]
+        place |= {"dimensions": scaled[1].shape[1], "main": pooling == usual[1]}
+        place["last"] = tap == usual[0]
         sides: dict[Scale, tuple[Tensor, Tensor]] = {"raw": (values, among), "standardised": scaled}
         for scale, (asked, searched) in sides.items():
             if place["dimensions"]:
@@ -263,10 +274,11 @@ def _compare_curves(
                 continue
             about = {"model": name, "control": models.is_control(name), "pooling": pooling}
             yield "standardising", about | {"main": pooling == main} | _subtract(scaled, raw)
-            reading = "" if pooling == main else pooling
-            if reading in ("", "patch"):
-                readings.setdefault((reading, "raw"), {})[name] = raw
-                readings.setdefault((reading, "standardised"), {})[name] = scaled
+            for side in list_sides(features.images[name], pooling):
+                if side in SIDES:
+                    reading = "" if side == "main" else side
+                    readings.setdefault((reading, "raw"), {})[name] = raw
+                    readings.setdefault((reading, "standardised"), {})[name] = scaled
     for (pooling, scale), curves in readings.items():
         about = {"main": pooling == "", "pooling": pooling, "features": scale}
         yield from separation.compare_curves(models, curves, about, seed)

@@ -8,12 +8,12 @@ import pandas as pd
 import torch
 from jaxtyping import Bool
 
-from sslens.capture import Features
+from sslens.capture import Column, Features
 from sslens.comparisons.activations import ActivationPair, ActivationPairs
 from sslens.comparisons.compared import choose_kind, compare_pair
 from sslens.comparisons.inputs import FeatureSets, GramSets, KnownClasses, Labels, Models
 from sslens.comparisons.pairs import make_same_depth_rows
-from sslens.comparisons.readings import choose_main_pooling, list_depths
+from sslens.comparisons.readings import choose_shared_pooling, list_depths
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row, make_results
 from sslens.figure import Figure, Line, Lines
@@ -152,7 +152,9 @@ def _list_taps(pair: ActivationPair) -> Iterator[tuple[str, Row]]:
 
 def _list_knn(a: str, b: str, features: FeatureSets, labels: Labels) -> Iterator[Row]:
     """Classify by both models at the depths of the one with more blocks."""
-    depths = {name: _list_depths(features.images[name]) for name in (a, b)}
+    shared = choose_shared_pooling(*(features.images[name] for name in (a, b)))
+    poolings = dict(zip((a, b), shared, strict=True))
+    depths = {name: _list_depths(features.images[name], poolings[name]) for name in (a, b)}
     longer = a if len(depths[a]) >= len(depths[b]) else b
     classified: dict[tuple[str, str], Bool[np.ndarray, " image"]] = {}
     for place, depth in depths[longer]:
@@ -161,10 +163,10 @@ def _list_knn(a: str, b: str, features: FeatureSets, labels: Labels) -> Iterator
         for side, name in (("a", a), ("b", b)):
             tap = _find_nearest(place, depth, depths[name])
             if (name, tap) not in classified:
-                classified[name, tap] = _classify(name, tap, features, labels)
+                classified[name, tap] = _classify(name, (tap, poolings[name]), features, labels)
             right.append(classified[name, tap])
             row |= {f"tap_{side}": tap}
-            row |= {f"pooling_{side}": choose_main_pooling(features.images[name])}
+            row |= {f"pooling_{side}": poolings[name]}
             row |= estimate_share(right[-1]).columns(f"accuracy_{side}")
         gain = difference_of_shares(right[1], right[0])
         yield row | gain.columns("gain") | {"images": len(right[0])}
@@ -176,24 +178,23 @@ def _find_nearest(tap: str, depth: float, taps: Sequence[tuple[str, float]]) -> 
     return min(taps, key=lambda one: (abs(round(one[1] - depth, 9)), one[0] != tap))[0]
 
 
-def _list_depths(features: Features) -> list[tuple[str, float]]:
+def _list_depths(features: Features, pooling: str) -> list[tuple[str, float]]:
     """The blocks and the last tap of a model, with their relative depth."""
-    places = list_depths(features, choose_main_pooling(features))
+    places = list_depths(features, pooling)
     return [(features.taps[place].name, features.taps[place].depth) for place in places]
 
 
 def _classify(
-    name: str, tap: str, features: FeatureSets, labels: Labels
+    name: str, column: Column, features: FeatureSets, labels: Labels
 ) -> Bool[np.ndarray, " image"]:
     """Whether each image is classified right by its nearest neighbours."""
     own, bank = features.images[name], features.bank.get(name)
-    pooling = choose_main_pooling(own)
     truth = torch.tensor([labels.images[image] for image in own.ids])
-    asked = own.read(tap, pooling)
+    asked = own.read(*column)
     voters, among = truth, asked
     if bank is not None:
         voters = torch.tensor([labels.bank[image] for image in bank.ids])
-        among = bank.read(tap, pooling)
+        among = bank.read(*column)
     k = min(K, len(voters) - (bank is None))
     predicted = knn(asked, among, voters, k=k, leave_one_out=bank is None)
     right: Bool[np.ndarray, " image"] = predicted == truth.numpy()

@@ -24,7 +24,9 @@ from sslens.comparisons.readings import (
     choose_main_pooling,
     find_last_tap,
     list_poolings,
+    list_sides,
     name_reading,
+    split_panels,
 )
 from sslens.comparisons.rows import Row, make_results
 from sslens.figure import Figure, Line, Lines
@@ -35,15 +37,15 @@ from sslens.table import Results
 TITLE = "Does a deeper probe find more?"
 CAPTION = (
     "Accuracy of probes of 1, 2 and 3 layers (Linear, BatchNorm, ReLU) on the features after the"
-    " last layer: the CLS token, or the mean where a model has none, and the mean of the patch"
-    f" tokens. {SPLIT}. Bands are 95 % Wilson intervals. A linear probe is a logistic regression at"
-    " its optimum, deeper ones are trained until the validation loss stops falling; where the"
-    " papers' grid was asked for, the mean and standard deviation of the five points that are best"
-    " on the test images stand below, as the papers report, a little optimistic. Gains are paired"
-    " on the same images. Dashed lines are controls: random initialisations, and raw pixels at"
-    " 8 × 8; a second seed of deeper probes is in the table. Probes that have not converged, or"
-    " with a setting at the end of those that were tried, are marked in the table, and no sentence"
-    " rests on them."
+    " last layer: the CLS token (the mean where a model has none, and for a tuned model what its"
+    f" classifier read), and the mean of the patch tokens. {SPLIT}. Bands are 95 % Wilson"
+    " intervals. A linear probe is a logistic regression at its optimum, deeper ones are trained"
+    " until the validation loss stops falling; where the papers' grid was asked for, the mean and"
+    " standard deviation of the five points that are best on the test images stand below, as the"
+    " papers report, a little optimistic. Gains are paired on the same images. Dashed lines are"
+    " controls: random initialisations, and raw pixels at 8 × 8; a second seed of deeper probes"
+    " is in the table. Probes that have not converged, or with a setting at the end of those that"
+    " were tried, are marked in the table, and no sentence rests on them."
 )
 LAYERS = (1, 2, 3)
 
@@ -86,8 +88,7 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
             best, linear = trained.best(ladder), ladder[0]
             for head in ladder:
                 yield "probes", trained.row(head, linear, "1 layer", chosen=head == best)
-                if head != linear:
-                    reading = "main" if pooling == main else pooling
+                for reading in list_sides(features, pooling) if head != linear else ():
                     key = reading, head.layers
                     gains.setdefault(key, {})[name] = trained.gains(head, linear)
                     why = trained.explain_unsettled([linear, head])
@@ -131,7 +132,7 @@ def draw(results: Results) -> Figure:
     frame = results["probes"]
     spread = frame["std"].fillna(0)
     frame = frame.assign(below=frame.best - spread, above=frame.best + spread)
-    sides = [rows for rows in (frame[frame.main], frame[~frame.main]) if len(rows)]
+    sides = split_panels(frame)
     drawn: Mapping[str, tuple[str, str, str]] = {
         "test accuracy": ("accuracy", "low", "high"),
         "best five points": ("best", "below", "above"),

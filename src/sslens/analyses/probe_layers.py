@@ -22,11 +22,12 @@ from sslens.comparisons.probing import (
     compare_gains_of_families,
 )
 from sslens.comparisons.readings import (
-    choose_main_pooling,
     find_last_tap,
     list_depths,
     list_poolings,
+    list_sides,
     name_reading,
+    split_panels,
 )
 from sslens.comparisons.rows import Row, make_results
 from sslens.comparisons.tuned import is_control, match_origins
@@ -39,12 +40,12 @@ TITLE = "Do intermediate layers know what the last one does not?"
 CAPTION = (
     "Accuracy of linear probes (logistic regressions on features of mean 0 and variance 1) on the"
     " features after every block and after the last layer: of one depth alone at the top, and"
-    " below what an intermediate block adds when it is concatenated with the last layer, paired on"
-    " the same images. Pooled as the CLS token, or the mean where a model has none, and as the"
-    f" mean of the patch tokens. {SPLIT}. Bands are 95 % intervals: Wilson's of an"
-    " accuracy, score intervals of a gain. Which intermediate block is spoken of was"
-    " chosen on the validation images. Dashed lines are controls: random initialisations, and raw"
-    " pixels at 8 × 8."
+    " below what an intermediate block adds when it is concatenated with the last layer, paired"
+    " on the same images. Pooled as the CLS token (the mean where a model has none, and for a"
+    f" tuned model what its classifier read), and as the mean of the patch tokens. {SPLIT}. Bands"
+    " are 95 % intervals: Wilson's of an accuracy, score intervals of a gain. Which intermediate"
+    " block is spoken of was chosen on the validation images. Dashed lines are controls: random"
+    " initialisations, and raw pixels at 8 × 8."
 )
 
 
@@ -86,8 +87,7 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
             heads = [head for head in trained.outcomes if head.columns[0][1] == pooling]
             yield from _compare_heads(trained, heads, last)
             pairs = [head for head in heads if len(head.columns) == 2]
-            if pairs:
-                reading = "main" if pooling == choose_main_pooling(features) else pooling
+            for reading in list_sides(features, pooling) if pairs else ():
                 best = trained.best(pairs)
                 gains.setdefault(reading, {})[name] = trained.gains(best, last)
                 why = trained.explain_unsettled([last, best])
@@ -155,7 +155,7 @@ def draw(results: Results) -> Figure:
     depth, and below it the gain of a block that is concatenated with the last layer."""
     frame = results["probes"]
     frame = frame.assign(two=frame.tap.str.contains(PLUS, regex=False))
-    sides = [rows for rows in (frame[frame.main], frame[~frame.main]) if len(rows)]
+    sides = split_panels(frame)
     top = [
         Lines(
             name_reading(side),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sslens
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, nearest, nearest_setting
 
 #: the file of the settings of what is no objective
 TASKS = {
@@ -74,10 +74,12 @@ def require_words(
         raise InputError(
             f'{learner} has no recipe "{recipe}": {nearest(recipe, list_recipes(learner))}'
         )
+    given = [override.partition("=")[0].strip() for override in overrides]
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals:
             raise InputError(f'"{override}" is no setting{of}: expected KEY=VALUE.')
         known = (*list_settings(learner), *more)
         if key.strip() not in known:
-            raise InputError(f'There is no setting "{key}"{of}: {nearest(key, known)}')
+            near = nearest_setting(key.strip(), known, given)
+            raise InputError(f'There is no setting "{key}"{of}: {near}')

@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import itertools
 import sys
 import types
 import typing
@@ -50,6 +51,13 @@ class Choices(NamedTuple):
     """The words that an option takes, and whether it takes several."""
 
     words: tuple[str, ...]
+    several: bool
+
+
+class Numbers(NamedTuple):
+    """The kind of number that an option takes, and whether it takes several."""
+
+    kind: type
     several: bool
 
 
@@ -133,36 +141,44 @@ def _require_choices(choices: Mapping[str, Choices], given: Sequence[str]) -> No
         left -= 1
 
 
-def _list_numbers(kind: type) -> dict[str, type]:
-    """List the options that take one number, with its type."""
-    numbers: dict[str, type] = {}
+def _list_numbers(kind: type) -> dict[str, Numbers]:
+    """List the options that take a number, or several."""
+    numbers: dict[str, Numbers] = {}
     hints = typing.get_type_hints(kind, include_extras=True)
     for entry in dataclasses.fields(kind):
         hint = hints[entry.name]
         base = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-        parts = [part for part in get_args(base) or (base,) if part is not type(None)]
-        if get_origin(base) in (None, types.UnionType) and parts in ([int], [float]):
-            numbers[as_option(entry.name, None)] = parts[0]
+        several = get_origin(base) is tuple and get_args(base)[1:] == (...,)
+        number = get_args(base)[0] if several else base
+        parts = [part for part in get_args(number) or (number,) if part is not type(None)]
+        if get_origin(number) in (None, types.UnionType) and parts in ([int], [float]):
+            numbers[as_option(entry.name, None)] = Numbers(parts[0], several)
         elif isinstance(base, type) and dataclasses.is_dataclass(base):
             numbers |= _list_numbers(base)
     return numbers
 
 
-def _require_numbers(numbers: Mapping[str, type], given: Sequence[str]) -> None:
+def _require_numbers(numbers: Mapping[str, Numbers], given: Sequence[str]) -> None:
     """Refuse a word where an option takes a number; tyro shows Python's types for it."""
     for at, argument in enumerate(given):
         option, equals, word = argument.partition("=")
-        number = numbers.get(option.replace("_", "-"))
-        if number is None or (not equals and at + 1 == len(given)):
+        wanted = numbers.get(option.replace("_", "-"))
+        if wanted is None:
             continue
-        word = word if equals else given[at + 1]
-        if word == "None" or (not equals and word.startswith("--")):
-            continue
-        try:
-            number(word)
-        except ValueError as error:
-            kind = "whole number" if number is int else "number"
-            raise InputError(f'{option} is "{word}", which is no {kind}: give one.') from error
+        after = itertools.takewhile(lambda one: not one.startswith("--"), given[at + 1 :])
+        words = [word] if equals else list(after)[: None if wanted.several else 1]
+        for each in words:
+            if each != "None":
+                _require_number(option, each, wanted)
+
+
+def _require_number(option: str, word: str, wanted: Numbers) -> None:
+    try:
+        wanted.kind(word)
+    except ValueError as error:
+        kind = "whole number" if wanted.kind is int else "number"
+        give = "one or more" if wanted.several else "one"
+        raise InputError(f'{option} is "{word}", which is no {kind}: give {give}.') from error
 
 
 def _read_fields(info: StructTypeInfo) -> StructConstructorSpec | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sslens.arguments.declared import require_words
 from sslens.arguments.options import Text
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, nearest_setting
 from sslens.settings_file import parse_yaml
 
 if TYPE_CHECKING:
@@ -87,12 +87,14 @@ def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
     """
     values = asdict(settings)
     values.pop("classes", None)  # the images decide them
+    given = [override.partition("=")[0] for override in overrides]
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise InputError(f'"{override}" is no setting: expected KEY=VALUE.')
         if key not in values:
-            raise InputError(f'There is no setting "{key}": {nearest(key, values)}')
+            near = nearest_setting(key, values, given)
+            raise InputError(f'There is no setting "{key}": {near}')
         kind = type(values[key])
         try:
             value = parse_yaml(text, key)

@@ -92,10 +92,14 @@ def describe_kept(out: Path) -> list[str]:
     if judged and (out / BEST).is_file():
         best, last = max(judged, key=lambda line: float(line["top1"])), judged[-1]
         top = [f"{float(line['top1']):.1%} after epoch {line['epoch']:g}" for line in (best, last)]
-        lines.append(
-            f"models    {BEST}: {top[0]}; last.safetensors: {top[1]}, which {out} stands for in"
-            f" other commands: give {out / BEST} for the best"
-        )
+        if best is last:
+            same = f"models    last.safetensors, which {out} stands for, is the best: {top[0]}"
+            lines.append(f"{same}; {BEST} is the same")
+        else:
+            lines.append(
+                f"models    {BEST}: {top[0]}; last.safetensors: {top[1]}, which {out} stands for in"
+                f" other commands: give {out / BEST} for the best"
+            )
     if (out / PATH).is_file():
         lines.append(_describe_path(out / PATH))
     return lines

@@ -1,7 +1,7 @@
 """Pooled features of a pass, stored once for everyone who asks for them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import numpy as np
@@ -130,7 +130,7 @@ class FeatureAccumulator:
                 request, SHELF, {column: values.shape[1] for column, values in columns.items()}
             ),
         )
-        return _labelled(features, request)
+        return _describe(features, request)
 
 
 SHELF = Shelf(FeatureReducer.kind, FeatureReducer.version, "float32")
@@ -168,11 +168,13 @@ def _join(request: PassRequest, parts: Sequence[Features]) -> Features:
         describe_result(request, SHELF, columns),
         Joined(sources),
     )
-    return _labelled(features, request)
+    return _describe(features, request)
 
 
-def _labelled(features: Features, request: PassRequest) -> Features:
+def _describe(features: Features, request: PassRequest) -> Features:
+    """The same features, with how the model's classifier reads them and the images' classes."""
     images = request.images
+    features = replace(features, read_pooling=request.model.about.read_pooling)
     if images.labels is None:
         return features
     labels = dict(zip(images.ids, images.labels.tolist(), strict=True))

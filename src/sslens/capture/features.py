@@ -21,6 +21,7 @@ from sslens.capture.manifest import (
 )
 from sslens.capture.sources import InMemory, InShards, Joined, Source, find_rows
 from sslens.errors import InputError, nearest, require_type
+from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.store import digest
 
@@ -56,6 +57,8 @@ class Features:
         dtype: torch.float16 or torch.float32.
         key: what decided the features: weights, transform, precision, images, ….
         source: where rows are read from.
+        read_pooling: the pooling that the model's own classifier read (`About.read_pooling`), which
+            is then the usual one; None where it is not known or there is no classifier.
     """
 
     model: str
@@ -67,6 +70,7 @@ class Features:
     dtype: torch.dtype
     key: Mapping[str, Any]
     source: Source
+    read_pooling: str | None = None
 
     @classmethod
     def of(
@@ -291,4 +295,5 @@ def open_features(folder: Path | str) -> Features:
         DTYPES[manifest.dtype],
         manifest.key,
         InShards(folder, manifest, starts),
+        About.from_json(manifest.model.get("about", {})).read_pooling,
     )

@@ -39,6 +39,7 @@ def plan_features(model: Backbone, images: ImageSet) -> Features:
         torch.float32,
         {"weights": model.digest, "images": images.content},
         _Unmade(),
+        model.about.read_pooling,
     )
 
 

@@ -73,7 +73,8 @@ class Recommendation:
     Attributes:
         model: name of the model.
         use: the probe to use.
-        usual: the usual choice, a linear probe of the last layer's CLS token.
+        usual: the usual choice, a linear probe of the last layer with the model's usual pooling
+            (`readings.choose_pooling`).
         best: the probe with the highest accuracy on the validation images.
         answer: whether the best probe should replace the usual one: "holds" if the gain is half a
             point or more and its interval lies above 0, "the same" if the interval lies within half
@@ -85,6 +86,7 @@ class Recommendation:
             inside those that were tried.
         knn: k-NN at the tap of the probe; None where it was not run there.
         unsettled: why the usual probe cannot be relied on, as a clause; then nothing is advised.
+        chosen_on: the number of images on which the choice was made; 0 where it is not known.
         over_pixels: the accuracy of `use` less that of the best choice of raw pixels, on the same
             images; None where there are no raw pixels.
     """
@@ -98,6 +100,7 @@ class Recommendation:
     probes: int
     knn: KnnChoice | None = None
     unsettled: str = ""
+    chosen_on: int = 0
     over_pixels: Estimate | None = None
 
 
@@ -105,10 +108,10 @@ def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
     """Recommend a probe for each model, or k-NN where no probes were trained.
 
     The probe with the highest validation accuracy is compared with the usual one, a linear probe of
-    the last layer's CLS token, on the test images, which played no part in the choice. If several
-    probes tie, the usual one comes first, then the simplest one. Probes that have not converged, or
-    with a setting at the end of those that were tried, are left out. Without probes it is k-NN that
-    is recommended, chosen on a third of the images and compared on the others.
+    the last layer with its usual pooling, on the test images, which played no part in the choice.
+    If several probes tie, the usual one comes first, then the simplest one. Probes that have not
+    converged, or with a setting at the end of those that were tried, are left out. Without probes
+    it is k-NN that is recommended, chosen on a third of the images and compared on the others.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
@@ -137,7 +140,15 @@ def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
         for one in read_choices(exhibit["choices"])
     ]
     found = (_recommend(str(name), rows, knn) for name, rows in probes.groupby("model", sort=False))
-    return tuple(replace(one, over_pixels=_find_over_pixels(one, beside)) for one in found)
+    chosen_on = {choice.model: choice.chosen_on for choice in beside}
+    return tuple(
+        replace(
+            one,
+            over_pixels=_find_over_pixels(one, beside),
+            chosen_on=chosen_on.get(one.model, 0),
+        )
+        for one in found
+    )
 
 
 def _find_over_pixels(one: Recommendation, choices: Sequence[Choice]) -> Estimate | None:
@@ -182,6 +193,7 @@ def _recommend_neighbours(choice: Choice) -> Recommendation:
         judge_gain(gain),
         gain,
         choice.options,
+        chosen_on=choice.chosen_on,
         over_pixels=pixels if pixels.defined else None,
     )
 

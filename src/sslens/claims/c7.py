@@ -38,7 +38,7 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
 
     The claim holds where REC gains half a point or more, JE gains nothing (or loses), and REC gains
     more than JE. Only probes count that converged and whose settings lie inside those that were
-    tried. The features are the CLS token, or the mean of a model without one.
+    tried. The features are those that are usually read (`readings.choose_pooling`).
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.

@@ -34,7 +34,7 @@ class Command:
       sslens check study.yaml
       sslens check sslens-report --condition c1
       sslens check sslens-report --json --condition
-      'knn-depth: {where: {model: mine, tap: norm}, column: accuracy, at_least: 0.7}'
+      'knn-depth: {where: {model: mine, last: true}, column: accuracy, at_least: 0.7}'
     """
 
     target: tyro.conf.Positional[Path]

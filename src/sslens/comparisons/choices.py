@@ -1,7 +1,7 @@
 """Which features and classifier to use of each model: chosen on some images and judged on others,
 against the usual choice, raw pixels and the next best model."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -34,11 +34,15 @@ UNITS: dict[str, str] = {
     "k": "neighbours that vote; 0 where a probe is trained",
     "options": "choices that there were",
     "validation": "accuracy on the images on which the choice was made",
+    "chosen_on": "images on which the choice was made",
     "accuracy": "accuracy on the other images",
     "low": "lower end of its 95 % Wilson interval",
     "high": "upper end",
     "usual_tap": "where the usual choice reads: the last layer",
-    "usual_pooling": "how the usual choice pools: CLS, or the mean where there is none",
+    "usual_pooling": (
+        "how the usual choice pools: as the model's own classifier read, else CLS, or the mean"
+        " where there is none"
+    ),
     "usual_accuracy": "accuracy of the usual choice on the same images as `accuracy`",
     "usual_low": "lower end of its 95 % Wilson interval",
     "usual_high": "upper end",
@@ -97,11 +101,13 @@ class Options:
         control: whether it is a control.
         options: all that may be chosen; of several that are equally good the first is chosen, but
             the usual one comes before all others.
+        chosen_on: the number of images that decide the choice.
     """
 
     model: str
     control: bool
     options: Sequence[Option]
+    chosen_on: int = 0
 
     @property
     def usual(self) -> Option:
@@ -133,6 +139,7 @@ def list_choices(
         row: Row = {"model": one.model, "control": one.control, "next": ""}
         row |= {name: getattr(best, name) for name in ("tap", "pooling", "features", "layers", "k")}
         row |= {"options": len(one.options), "validation": best.validation}
+        row |= {"chosen_on": one.chosen_on}
         row |= estimate_share(best.right).columns("accuracy", ("low", "high"))
         row |= {"usual_tap": usual.tap, "usual_pooling": usual.pooling}
         row |= estimate_share(usual.right).columns("usual_accuracy", ("usual_low", "usual_high"))
@@ -172,6 +179,7 @@ class Choice:
         next: of the model that leads the next best; else empty.
         gains: the differences `GAINS`, undefined where there is nothing to subtract.
         chance: share of the most frequent class among all labelled images.
+        chosen_on: the number of images that decided; 0 where it is not known.
     """
 
     model: str
@@ -191,6 +199,7 @@ class Choice:
     next: str
     chance: float
     gains: Mapping[str, Estimate] = field(default_factory=dict)
+    chosen_on: int = 0
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Choice":
@@ -215,7 +224,15 @@ class Choice:
             str(row["next"]),
             float(row["chance"]),
             {name: Estimate.from_row(row, name, "images", "images") for name in GAINS},
+            int(row.get("chosen_on", 0)),
         )
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the usual choice was chosen: these taps and pooling, raw features of k-NN, and a
+        linear probe."""
+        same = (self.taps, self.pooling) == (self.usual_taps, self.usual_pooling)
+        return same and self.layers < 2 and self.features in ("", "raw")
 
     @property
     def replaces_usual(self) -> bool:
@@ -250,6 +267,32 @@ def read_choices(table: pd.DataFrame) -> tuple[Choice, ...]:
     return tuple(Choice.of(row) for row in table.to_dict("records"))
 
 
+def merge_choices(choices: Iterable[Choice]) -> dict[str, Choice]:
+    """Choose of several exhibits of probes what each model is read by, by the model's name.
+
+    It is what the validation images prefer, which are the same for all exhibits; of several that
+    are equally good the usual choice, then the one with the fewest layers and taps, then the first.
+    """
+    best: dict[str, Choice] = {}
+
+    def place(one: Choice) -> tuple[float, bool, int, int]:
+        return one.validation, one.is_usual, -one.layers, -len(one.taps)
+
+    for one in choices:
+        if one.model not in best or place(one) > place(best[one.model]):
+            best[one.model] = one
+    return best
+
+
+def is_hard_to_choose(options: int, chosen_on: int) -> bool:
+    """Whether so few images can hardly tell so many options apart: there are fewer images.
+
+    >>> is_hard_to_choose(26, 18), is_hard_to_choose(26, 200), is_hard_to_choose(26, 0)
+    (True, False, False)
+    """
+    return 0 < chosen_on < options
+
+
 def rank_choices(choices: Sequence[Choice]) -> tuple[Choice, ...]:
     """Put models before controls, and the most accurate with its best features first, on the images
     that did not choose these. All that is said of several models has this order."""
@@ -273,3 +316,27 @@ def compare_first_two(choices: Sequence[Choice]) -> Estimate:
     if second.next == first.model and behind.defined:
         return replace(behind, value=-behind.value, low=-behind.high, high=-behind.low)
     return subtract_unpaired(first.accuracy, second.accuracy)
+
+
+def list_not_told_apart(choices: Sequence[Choice]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """List the models that are not shown to be worse than the first one, and the untrained controls
+    that are not (`rank_choices`), both without the first model.
+
+    The second is held against the first as `compare_first_two` does, the others and the controls by
+    two intervals that must not overlap.
+    """
+    ranked = rank_choices(choices)
+    studied = [one for one in ranked if not one.control]
+    if len(studied) < 2:
+        return (), ()
+    smallest, first = SMALLEST["accuracy"], studied[0]
+    if compare_first_two(choices).find_side(smallest) == "more":
+        return (), ()
+
+    def is_near(one: Choice) -> bool:
+        gap = subtract_unpaired(first.accuracy, one.accuracy)
+        return gap.defined and gap.find_side(smallest) != "more"
+
+    models = [one.model for one in studied[2:] if is_near(one)]
+    controls = [one.model for one in ranked if one.control and one.model != PIXELS and is_near(one)]
+    return (studied[1].model, *models), tuple(controls)

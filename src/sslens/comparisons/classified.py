@@ -9,11 +9,11 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from sslens.capture import Column, Features
+from sslens.capture import Column
 from sslens.comparisons import choices
 from sslens.comparisons.choices import Option, Options
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
-from sslens.comparisons.readings import choose_main_pooling, find_last_tap
+from sslens.comparisons.readings import find_usual
 from sslens.comparisons.rows import Row
 from sslens.probes.splits import draw_third
 
@@ -55,11 +55,6 @@ class Classified:
     row: Row
     right: Bool[np.ndarray, " image"] | None
     predicted: Int64[np.ndarray, " image"] | None = None
-
-
-def find_usual(features: Features) -> Column:
-    """Return the tap and the pooling of the usual choice: the last tap, with its usual pooling."""
-    return find_last_tap(features), choose_main_pooling(features)
 
 
 def is_usual(row: Row, column: Column) -> bool:
@@ -115,7 +110,7 @@ def compare_choices(
             if one.right is not None and one.row["vote"] == "weighted"
         ]
         if any(option.usual for option in options):
-            made.append(Options(name, models.is_control(name), options))
+            made.append(Options(name, models.is_control(name), options, int(third.sum())))
     judged = np.array([labels.images[name] for name in ids])[~third]
     yield from choices.list_choices(made, labels.chance, labels.count_classes(judged))
 

@@ -56,7 +56,7 @@ UNITS = {
     "kind": "what the tap's module computes",
     "depth": "relative depth, 0 to 1",
     "pooling": "cls, mean (of all tokens, or places of a CNN's map), patch, or flat",
-    "main": "whether the pooling is the CLS token, or what the model has instead",
+    "main": "whether the pooling is the usual one of the model",
     "last": "whether the tap is the last layer",
     "transform": "what is done to the images",
     "strength": "how strongly: see docs/invariance.md for the unit",

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 from sslens.capture import Features
 from sslens.comparisons.inputs import CLASSES
-from sslens.comparisons.readings import choose_main_pooling, find_last_tap
+from sslens.comparisons.readings import find_usual
 from sslens.comparisons.rows import Row, make_results
 from sslens.errors import InputError
 from sslens.probes import knn
@@ -20,8 +20,8 @@ from sslens.statistics.gains import estimate_gain
 from sslens.statistics.proportions import estimate_shares, find_chance
 from sslens.table import Table
 
-#: the usual setting in the literature: 20 neighbours with a temperature of 0.07, on the raw CLS
-#: token after the last layer
+#: the usual setting in the literature: 20 neighbours with a temperature of 0.07, on the raw
+#: features of the last layer with the model's usual pooling
 USUAL_K, USUAL_TEMPERATURE = 20, 0.07
 UNITS = {
     "model": "name",
@@ -149,10 +149,10 @@ class Sweep:
     def usual(self) -> int:
         """The index in `choices` of the choice nearest to the usual setting.
 
-        The usual setting is the last tap with its usual pooling (`readings.choose_main_pooling`),
-        raw features, k = 20, temperature 0.07.
+        The usual setting is the last tap with its usual pooling (`readings.find_usual`), raw
+        features, k = 20, temperature 0.07.
         """
-        wanted = find_last_tap(self.features), choose_main_pooling(self.features), "raw"
+        wanted = *find_usual(self.features), "raw"
 
         def distance(place: int) -> tuple[bool, int, float]:
             tap, pooling, scale, k, temperature = self.choices[place]

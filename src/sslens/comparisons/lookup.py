@@ -190,14 +190,16 @@ class Place:
 
     def _choose_rows(self, rows: "pd.DataFrame", what: str) -> "tuple[pd.DataFrame, Where]":
         """The one row that is meant, and the usual values that chose it."""
+        chosen: dict[str, str | int | float | bool] = {}
         for column, value in self.where.items():
             fitting = rows[_match(rows[column], value)]
             if fitting.empty:
                 there = [str(one) for one in dict.fromkeys(rows[column])]
+                of = f" with {describe(chosen)}" if chosen else ""
                 raise InputError(
-                    f'No row of {what} has {column} "{value}": {nearest(str(value), there)}'
+                    f'No row of {what}{of} has {column} "{value}": {nearest(str(value), there)}'
                 )
-            rows = fitting
+            rows, chosen[column] = fitting, value
         supposed: dict[str, str | bool] = {}
         for column, values in USUAL.items():
             if column in rows and column not in self.where and rows[column].nunique() > 1:
@@ -205,12 +207,22 @@ class Place:
                 if present:
                     supposed[column] = present[0]
                     rows = rows[_match(rows[column], present[0])]
+        supposed = _name_pooling(supposed, rows)
         if len(rows) > 1:
             raise InputError(
                 f"{len(rows)} rows of {what} fit {describe(self.where) or 'nothing said'}",
                 mend=f"say also {_tell_apart(rows, self.column)}",
             )
         return rows, supposed
+
+
+def _name_pooling(supposed: dict[str, str | bool], rows: "pd.DataFrame") -> dict[str, str | bool]:
+    """Say which pooling is the usual one of the model, where the rows have one."""
+    poolings = set(rows["pooling"]) if "pooling" in rows else set()
+    if "main" not in supposed or len(poolings) != 1 or poolings == {""}:
+        return supposed
+    named = {"pooling" if column == "main" else column: value for column, value in supposed.items()}
+    return named | {"pooling": str(poolings.pop())}
 
 
 def require_analysis(name: str) -> None:

@@ -31,7 +31,7 @@ def _list_options(models: Models, trained: ModelProbes) -> Options:
     heads = [head for head in trained.outcomes if is_settled(trained.rows[head])]
     heads.sort(key=lambda head: (head.layers, len(head.columns)))
     options = [_make_option(trained, head) for head in heads]
-    return Options(trained.name, models.is_control(trained.name), options)
+    return Options(trained.name, models.is_control(trained.name), options, trained.chosen_on)
 
 
 def _make_option(trained: ModelProbes, head: Head) -> Option:

@@ -15,7 +15,7 @@ from sslens.comparisons.families import list_families
 from sslens.comparisons.inputs import CLASSES, FeatureSets, Models, ProbeSettings
 from sslens.comparisons.probe_split import Split
 from sslens.comparisons.probe_training import PENALTIES, Parts, Trained, train_heads
-from sslens.comparisons.readings import choose_main_pooling, find_last_tap
+from sslens.comparisons.readings import find_usual
 from sslens.comparisons.roles import JE, REC, list_names
 from sslens.comparisons.rows import Row
 from sslens.comparisons.trainings import (
@@ -43,7 +43,7 @@ UNITS = {
     "depth": "relative depth of the tap, 0 to 1; of two taps that of the first",
     "usual": (
         "whether this is the usual choice: the last layer's CLS token (the mean where there is"
-        " none), linear"
+        " none; what the model's own classifier read, where it has one), linear"
     ),
     "main": "whether the pooling is that of the usual choice",
     **choosing.UNITS,
@@ -103,12 +103,14 @@ class ModelProbes:
         usual: the usual probe: a linear one of the last layer (`make_usual_head`).
         trained: the trained probes, with their results.
         rows: the columns `PROBE` and `usual` of each probe's row.
+        chosen_on: the number of validation images.
     """
 
     name: str
     usual: Head
     trained: Trained
     rows: Mapping[Head, Row]
+    chosen_on: int = 0
 
     @property
     def outcomes(self) -> Mapping[Head, Outcome]:
@@ -229,13 +231,12 @@ class ProbeSetup:
                 "main": pooling == usual.columns[0][1],
                 **{str(column): value for column, value in numbers.items()},
             }
-        return ModelProbes(name, usual, trained, rows)
+        return ModelProbes(name, usual, trained, rows, len(parts.validation.labels))
 
 
 def make_usual_head(features: Features) -> Head:
-    """Return the usual probe: a linear one of the last tap's CLS token, or of the mean of its
-    tokens if there is no CLS token, or of the values of raw pixels."""
-    return Head(((find_last_tap(features), choose_main_pooling(features)),))
+    """Return the usual probe: a linear one of the last tap with its usual pooling."""
+    return Head((find_usual(features),))
 
 
 def compare_gains_of_families(

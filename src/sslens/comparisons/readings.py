@@ -1,17 +1,21 @@
 """The choice of features for probes and k-NN: the tap, and the pooling of its tokens."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from sslens.capture import Features
+from sslens.capture import Column, Features
 
 #: the side in pixels to which raw pixels are shrunk before they are probed: probes are as wide as
 #: their features, and 32 px are 3,072 values
 SIDE = 8
+#: the usual pooling of several models, in words
+USUAL = "CLS token (the mean where there is none)"
+#: models that are named where they are read in another way
+NAMED = 4
 #: how features are pooled, in words
 READINGS: Mapping[str, str] = {
     "cls": "CLS token",
@@ -60,16 +64,63 @@ def find_last_tap(features: Features) -> str:
     return features.taps[-1].name
 
 
+def choose_pooling(there: Collection[str], read: str | None) -> str:
+    """Choose the usual pooling of a model: the one that its own classifier read, else the first of
+    `READINGS`, which is the CLS token where there is one, else the mean, and "flat" of raw pixels.
+
+    Args:
+        there: the poolings that there are.
+        read: the pooling that the model's classifier read; None where it is not known.
+
+    >>> choose_pooling(("cls", "mean", "patch"), None), choose_pooling(("cls", "patch"), "patch")
+    ('cls', 'patch')
+    >>> choose_pooling(("mean",), "patch")  # of a CNN, the mean over places
+    'mean'
+    """
+    return read if read in there else next(pooling for pooling in READINGS if pooling in there)
+
+
 def choose_main_pooling(features: Features) -> str:
-    """Return the usual pooling, the first of `READINGS` that the last tap has: "cls" if it has a
-    CLS token, else "mean", and "flat" for raw pixels."""
-    return next(p for p in READINGS if (find_last_tap(features), p) in features.columns)
+    """Return the usual pooling of the last tap (`choose_pooling`)."""
+    return choose_pooling(_list_last(features), features.read_pooling)
+
+
+def find_usual(features: Features) -> Column:
+    """Return the usual choice: the last tap, with its usual pooling."""
+    return find_last_tap(features), choose_main_pooling(features)
+
+
+def choose_shared_pooling(a: Features, b: Features) -> tuple[str, str]:
+    """Choose how two models are read that are held against each other: both as the one of them that
+    was tuned, where both have this pooling; else each as usual. So a model before and after
+    fine-tuning, or two copies of it, differ by their weights and not by how they are read."""
+    for one in (b, a):
+        read = one.read_pooling
+        if read is not None and all(read in _list_last(own) for own in (a, b)):
+            return read, read
+    return choose_main_pooling(a), choose_main_pooling(b)
 
 
 def list_poolings(features: Features) -> tuple[str, ...]:
-    """List the poolings that probes read: the usual one, and "patch" if the last tap has it."""
-    beside = ("patch",) if (find_last_tap(features), "patch") in features.columns else ()
-    return (choose_main_pooling(features), *beside)
+    """List the poolings that probes read: the usual one, then "patch" if the last tap has it, and
+    the CLS token where that is not the usual one."""
+    there, main = _list_last(features), choose_main_pooling(features)
+    return (main, *(p for p in ("patch", "cls") if p in there and p != main))
+
+
+def list_sides(features: Features, pooling: str) -> tuple[str, ...]:
+    """List the groups of models in which those with one pooling are compared: "main", of each model
+    its usual one, and "patch", of all models the mean of the patch tokens; "cls" of the models that
+    are usually read otherwise."""
+    if pooling != choose_main_pooling(features):
+        return (pooling,)
+    return ("main", "patch") if pooling == "patch" else ("main",)
+
+
+def _list_last(features: Features) -> tuple[str, ...]:
+    """The poolings of the last tap."""
+    last = find_last_tap(features)
+    return tuple(pooling for tap, pooling in features.columns if tap == last)
 
 
 def list_depths(features: Features, pooling: str) -> list[int]:
@@ -97,8 +148,45 @@ def read_features(features: Features, tap: str, pooling: str) -> Float[Tensor, "
 
 
 def name_reading(rows: pd.DataFrame) -> str:
-    """Name the pooling of a panel in words: the pooling of the first model's rows, or of the first
-    control's rows if there are only controls."""
+    """Name the pooling of a panel in words: the pooling of the models' rows, or of the first
+    control's rows if there are only controls. Several poolings, each usual of its models, are named
+    together.
+
+    >>> rows = {"model": ["a", "b"], "control": [False, False], "pooling": ["cls", "patch"]}
+    >>> name_reading(pd.DataFrame(rows))
+    'CLS token, or as its classifier reads'
+    """
     studied = rows[~rows.control]
     shown = studied if len(studied) else rows
-    return name_pooling_in(shown, str(shown.pooling.iloc[0]))
+    poolings = [str(pooling) for pooling in dict.fromkeys(shown.pooling)]
+    if "patch" in poolings and len(poolings) > 1:
+        other = next(one for one in poolings if one != "patch")
+        return f"{READINGS[other]}, or as its classifier reads"
+    return name_pooling_in(shown, poolings[0])
+
+
+def split_panels(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Split the rows of probes into those of two panels: of each model its usual pooling, and of
+    all models the mean of the patch tokens, where that is not the same."""
+    usual, patch = rows[rows.main], rows[rows.pooling == "patch"]
+    return [usual] if patch.main.all() else [usual, patch]
+
+
+def name_usual(rows: pd.DataFrame) -> str:
+    """Name the usual pooling of several models in words, with the models that are read otherwise,
+    as their classifier was.
+
+    Args:
+        rows: with the columns `model`, `pooling` and `main`.
+
+    >>> rows = {"model": ["a", "b"], "pooling": ["cls", "patch"], "main": [True, True]}
+    >>> name_usual(pd.DataFrame(rows))
+    'CLS token (the mean where there is none; of b the mean of patch tokens, as its classifier)'
+    """
+    own = rows[rows.main & (rows.pooling == "patch")]
+    names = [str(name) for name in dict.fromkeys(own.model)]
+    if not names:
+        return USUAL
+    named = f"{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' * (len(names) > NAMED)}"
+    whose = "its classifier" if len(names) == 1 else "their classifiers"
+    return f"{USUAL[:-1]}; of {named} the {READINGS['patch']}, as {whose})"

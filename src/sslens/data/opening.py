@@ -127,7 +127,8 @@ def _open(source: object, on_bad: OnBad) -> ImageSet:
         source,
         (str, Path, np.ndarray, ImageSet),
         "source of images",
-        "give a folder, an array or another source as {images}",
+        "give a folder, an array, a data set (with __len__ and __getitem__, but no list) or another"
+        " source as {images}",
     )
     if isinstance(source, ImageSet):
         return source

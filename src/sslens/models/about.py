@@ -87,6 +87,16 @@ class About:
     num_heads: int | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def read_pooling(self) -> str | None:
+        """The pooling that the model's own classifier read, as features name it: "patch" or "cls";
+        None where it is not known or there is no classifier.
+
+        >>> About(pooling="patches").read_pooling, About().read_pooling
+        ('patch', None)
+        """
+        return "patch" if self.pooling == "patches" else self.pooling
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "About":
         """Read what `to_json` gave, or what an older file says.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sslens.claims.advice import PROBES
-from sslens.comparisons.choices import Choice, read_choices
+from sslens.comparisons.choices import Choice, merge_choices, read_choices
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.likeness import Likeness, compare_alike, read_likenesses
 from sslens.comparisons.rows import Row
@@ -47,8 +47,15 @@ UNITS: dict[str, str] = {
     "over_pixels": "accuracy of the probe (or k-NN) less that of raw pixels, on the same images",
     "over_pixels_low": "lower end of its 95 % interval, images paired",
     "over_pixels_high": "upper end",
+    "usual": "accuracy of the usual choice: the last layer, with the model's usual pooling",
+    "over_usual": "accuracy of the probe (or k-NN) less that, on the same images",
+    "over_usual_low": "lower end of its 95 % interval, images paired",
+    "over_usual_high": "upper end",
     "knn_images": "images on which k-NN is judged",
+    "knn_chosen_on": "images on which the features of k-NN were chosen",
     "probe_images": "images on which probes are judged",
+    "probe_chosen_on": "images on which the probe was chosen",
+    "options": "probes (or features of k-NN) that were chosen from",
     "chance": "share of the most frequent class among all labelled images",
 }
 TEXTS = (
@@ -62,18 +69,15 @@ def make_answer(results: Mapping[str, Results], models: Models) -> Table:
 
     Numbers are missing, and texts empty, where no analysis tells them. The choices are those of the
     report's cards: made on some of the images, and judged on others. Of probes, of which two
-    exhibits may have trained some, it is the one that the validation images prefer.
+    exhibits may have trained some, it is the one that the validation images prefer
+    (`choices.merge_choices`).
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
         models: the models and the controls.
     """
     neighbours = {one.model: one for one in _read(results, ("knn-depth",))}
-    probes: dict[str, Choice] = {}
-    for choice in _read(results, PROBES):
-        best = probes.get(choice.model)
-        if best is None or choice.validation > best.validation:
-            probes[choice.model] = choice
+    probes = merge_choices(_read(results, PROBES))
     nearest = _find_nearest(results, models)
     return _tabulate(
         {"model": name, "control": models.is_control(name)}
@@ -160,9 +164,11 @@ def _describe_neighbours(choice: Choice | None) -> Row:
         **{f"knn_{name}": value for name, value in reading.items()},
         **choice.accuracy.columns("knn"),
         **choice.gains["over_pixels"].columns("over_pixels"),
+        **_describe_usual(choice),
         "k": choice.k,
         "knn_features": choice.features,
         "knn_images": choice.accuracy.n,
+        "knn_chosen_on": choice.chosen_on or NAN,
         "chance": choice.chance,
     }
 
@@ -179,8 +185,16 @@ def _describe_probe(choice: Choice | None) -> Row:
         **choice.gains["over_pixels"].columns("over_pixels"),
         "probe_layers": choice.layers,
         "probe_images": choice.accuracy.n,
+        "probe_chosen_on": choice.chosen_on or NAN,
+        **_describe_usual(choice),
         "chance": choice.chance,
     }
+
+
+def _describe_usual(choice: Choice) -> Row:
+    """The columns of the usual choice, and of what was chosen from."""
+    over = choice.gains["over_usual"].columns("over_usual")
+    return {"usual": choice.usual.value, "options": choice.options, **over}
 
 
 def _find_nearest(results: Mapping[str, Results], models: Models) -> dict[str, Likeness]:

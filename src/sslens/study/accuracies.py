@@ -135,13 +135,15 @@ def _read_classifier(request: AccuracyRequest) -> Any:
 
 
 def _find_column(request: AccuracyRequest, pooling: str | None) -> tuple[str, str]:
-    """The last tap of the usual kinds, and its pooling: the CLS token, or the mean of a CNN."""
+    """The last tap of the usual kinds, and its usual pooling, unless a classifier reads another."""
     from sslens import zoo
+    from sslens.capture.folders import find_widths
+    from sslens.comparisons.readings import choose_pooling
 
     model = zoo.load(request.model)
-    tap = [tap.name for tap in model.taps.values() if tap.kind in KINDS][-1]
-    usual = "cls" if model.prefix else "mean"
-    return tap, pooling or usual
+    tap = [tap for tap in model.taps.values() if tap.kind in KINDS][-1]
+    there = [own for _, own in find_widths(model, (tap,))]
+    return tap.name, pooling or choose_pooling(there, model.about.read_pooling)
 
 
 def _extract(

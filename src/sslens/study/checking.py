@@ -19,6 +19,7 @@ from sslens.study.conditions import (
 )
 from sslens.study.finished import read_conditions, read_tables, read_verdicts
 from sslens.study.judged import Judged
+from sslens.study.places import require_places
 
 #: how the names of sides begin that rows of families have in the place of a model
 FAMILIES = ("JE", "REC", "control")
@@ -86,6 +87,7 @@ def check_study(
             replace(asked, device=process.device), store, quiet=quiet or not process.first
         )
         _require_models(every, plan)
+        require_places(asked, every, plan.members)
         if process.first:
             say(plan.describe(spell))
         captured = capture(plan.situation, plan.passes, plan.runner)

@@ -30,6 +30,8 @@ SIDES: Mapping[str, Literal["at least", "at most"]] = {
 }
 CLAIM_KEYS = ("claim", "outcome", "tokens", "of")
 BOUND_KEYS = ("column", "where", *SIDES)
+#: columns that are shares of images, or differences of such, whatever the table
+SHARES = ("accuracy", "usual_accuracy", "knn", "chance", "validation", "low", "high", "gain", "gap")
 
 
 @final
@@ -344,6 +346,11 @@ def _parse_bound(address: str, body: object) -> BoundCondition:
             continue
         if isinstance(bound, bool) or not isinstance(bound, int | float) or bound != bound:
             raise InputError(f"{key} of the {what} is {bound!r}: expected a number.")
+        if body["column"] in SHARES and abs(bound) > 1:
+            raise InputError(
+                f"{key} of the {what} is {bound:g}, and {body['column']} is a share of 1",
+                mend=f"give {bound / 100:g} for {bound:g} %",
+            )
         bounds[key] = float(bound)
     if not bounds:
         raise InputError(f"The {what} has no bound: give at_least or at_most.")

@@ -1,7 +1,7 @@
 """The detectors of a study: they are trained, judged and kept."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from sslens.errors import Doubt
 from sslens.progress import progress
-from sslens.store import Store, home
+from sslens.store import Store, digest, home
 from sslens.study.detector_runs import DetectorRun, Protocol, list_runs
 from sslens.study.situation import Captured, Situation
 
@@ -20,11 +20,21 @@ if TYPE_CHECKING:
     from sslens.processes import Processes
     from sslens.scoring.areas import AreaBins
     from sslens.scoring.detected import Detected
+    from sslens.study.detector_cost import TrainingsCost
     from sslens.tasks.detecting import Judged
     from sslens.tasks.detection_maps import CachedMaps
 
 #: the kind of what the store keeps of each detector
 KIND = "detectors"
+#: the analyses that train detectors: whether networks are trained too, and whether several blocks
+#: are joined
+DETECTORS: Mapping[str, tuple[bool, bool]] = {
+    "detection-frozen": (False, False),
+    "detection-finetuned": (True, False),
+    "detection-layers": (False, True),
+}
+#: the cost of trainings that was estimated in this process, by what they are
+_ESTIMATED: "dict[str, TrainingsCost]" = {}
 #: images of COCO's val2017 with an object, at least: fewer are a part of it
 VAL2017 = 4900
 #: box AP under which a detector has learned nothing
@@ -200,8 +210,6 @@ def describe_cost(
 ) -> Iterator[str]:
     """Say what detectors would be trained, and what that costs in time, memory and disk; the time
     of a step is measured on a small one."""
-    from sslens.study.detector_cost import estimate_cost
-
     protocol = Protocol.of(situation, tuned=tuned, several=several)
     runs = list_runs(situation, protocol, store)
     yield f"detectors {protocol.describe()}"
@@ -211,21 +219,42 @@ def describe_cost(
         yield f"          of {len(runs)} models, all in the store"
         return
     yield f"          {len(missing)} of {len(runs)} to be trained: {names}"
-    yield f"          {estimate_cost(missing)}"
+    cost = _estimate(missing)
+    yield f"          {cost.describe()}"
+
+
+def estimate_detectors(
+    situation: Situation, analyses: Sequence[str], store: Store
+) -> "list[TrainingsCost]":
+    """Estimate what the detectors cost that analyses would train, those of the store left out."""
+    costs = []
+    for name in analyses:
+        if name in DETECTORS:
+            tuned, several = DETECTORS[name]
+            protocol = Protocol.of(situation, tuned=tuned, several=several)
+            runs = list_runs(situation, protocol, store)
+            missing = [run for run in runs if not store.has(KIND, run.judged_key)]
+            costs += [_estimate(missing)] if missing else []
+    return costs
+
+
+def _estimate(missing: "Sequence[DetectorRun]") -> "TrainingsCost":
+    """Estimate the cost of trainings; a step is measured once."""
+    from sslens.study.detector_cost import estimate_trainings
+
+    key = digest([dict(run.judged_key) for run in missing])
+    if key not in _ESTIMATED:
+        _ESTIMATED[key] = estimate_trainings(missing)
+    return _ESTIMATED[key]
 
 
 def forget_unfinished(situation: Situation, analyses: tuple[str, ...], store: Store) -> None:
     """Remove the trainings of these analyses that were stopped, so that they begin anew."""
     from sslens.training.run_files import remove_run
 
-    flags = {
-        "detection-frozen": (False, False),
-        "detection-finetuned": (True, False),
-        "detection-layers": (False, True),
-    }
     for name in analyses:
-        if name in flags:
-            tuned, several = flags[name]
+        if name in DETECTORS:
+            tuned, several = DETECTORS[name]
             protocol = Protocol.of(situation, tuned=tuned, several=several)
             for run in list_runs(situation, protocol, store):
                 if not store.has(KIND, run.judged_key):

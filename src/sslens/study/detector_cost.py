@@ -98,21 +98,56 @@ def _extrapolate(places: Sequence[float], costs: Sequence[float], at: float) -> 
     return max(0.0, costs[0] + slope * (at - places[0]))
 
 
-def estimate_cost(runs: Sequence["DetectorRun"]) -> str:
-    """Estimate the time, the memory and the disk of several trainings, as a clause."""
+@final
+@dataclass(frozen=True)
+class TrainingsCost:
+    """The cost of several trainings of one length.
+
+    Attributes:
+        count: the number of trainings.
+        steps: the steps of each.
+        seconds: the time of all.
+        memory: bytes at the peak.
+        disk: bytes of all maps that are kept.
+        device: where they run.
+    """
+
+    count: int
+    steps: int
+    seconds: float
+    memory: float
+    disk: float
+    device: str
+
+    def describe(self) -> str:
+        """Describe the cost as a clause.
+
+        >>> TrainingsCost(4, 312, 4800.0, 641e3, 0, "cpu").describe()
+        '312 steps each, about 20 min each and 1.3 h in all on this cpu; memory about 0.64 MB'
+        """
+        hours = self.seconds / 3600
+        clause = (
+            f"{self.steps:,} steps each, about {_spell_time(hours / self.count)} each and"
+            f" {_spell_time(hours)} in all on this {self.device}; memory about"
+            f" {_spell_size(self.memory)}"
+        )
+        return clause + (f"; maps {_spell_size(self.disk)} on disk" if self.disk else "")
+
+
+def estimate_trainings(runs: Sequence["DetectorRun"]) -> TrainingsCost:
+    """Estimate the time, the memory and the disk of several trainings."""
     cost = measure_step(runs[0])
     request = runs[0].protocol.request
     images = len(runs[0].train)
     steps = images // request.batch_size * request.epochs
-    hours = steps * request.batch_size * cost.seconds / 3600
-    memory = cost.weight_bytes + request.batch_size * cost.image_bytes
-    disk = cost.map_bytes * images * len(runs)
-    clause = (
-        f"{steps:,} steps each, about {_spell_time(hours)} each and"
-        f" {_spell_time(hours * len(runs))} in all on this {runs[0].situation.device}; memory"
-        f" about {_spell_size(memory)}"
+    return TrainingsCost(
+        len(runs),
+        steps,
+        steps * request.batch_size * cost.seconds * len(runs),
+        cost.weight_bytes + request.batch_size * cost.image_bytes,
+        float(cost.map_bytes * images * len(runs)),
+        runs[0].situation.device,
     )
-    return clause + (f"; maps {_spell_size(float(disk))} on disk" if disk else "")
 
 
 def _spell_time(hours: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, nearest_setting
 from sslens.settings_file import parse_yaml
 
 if TYPE_CHECKING:
@@ -70,9 +70,8 @@ class DetectorRequest:
         }
         for key in given:
             if key not in defaults:
-                raise InputError(
-                    f'There is no setting "{key}" of a detector: {nearest(key, defaults)}'
-                )
+                near = nearest_setting(key, defaults, given)
+                raise InputError(f'There is no setting "{key}" of a detector: {near}')
         values = {key: _read(key, text, defaults[key]) for key, text in given.items()}
         blocks = values.pop("blocks", ())
         lengths = {name: values.pop(name, defaults[name]) for name in LENGTHS}

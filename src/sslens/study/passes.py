@@ -181,11 +181,9 @@ class PassRunner:
             number += one.missing > 0
             if one.missing and waiting[one.view] > 1 and one.view not in decoded:
                 decoded[one.view] = Decoded(one.images, one.model.transform)
-            name = (
-                one.member.name
-                if one.altered is None
-                else f"{one.member.name}, {one.altered.label}"
-            )
+            name = one.member.name
+            if one.altered is not None:
+                name += f", {one.altered.label}{', drawn by image' * one.altered.drawn}"
             label = name if count < 2 else f"[{number}/{count}] {name}"
             with progress(label, quiet=self.quiet or not one.missing) as report:
                 results = collect(

@@ -36,6 +36,7 @@ from sslens.study.members import (
     require_recognised,
 )
 from sslens.study.passes import ActivationPass, PassRunner, describe_passes
+from sslens.study.places import require_places
 from sslens.study.related import describe_related
 from sslens.study.situation import Lack, Situation
 from sslens.zoo import split_options
@@ -152,6 +153,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     situation = Situation(study, members, images, bank, device, quiet)
     choice = choose_analyses(situation)
     require_claims(study.claims, choice)
+    require_places(study, study.check, members)
     runner = PassRunner(store, device, precision, quiet)
     passes = plan_passes(situation, choice.analyses, runner)
     notes += [*choice.notes, *describe_same(members), *describe_related(members)]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sslens.capture import Column, FeatureReducer, Features
 from sslens.capture.planned import plan_features
+from sslens.comparisons.readings import choose_pooling
 from sslens.data.classes import number_classes
 from sslens.data.images import ImageSet
 from sslens.errors import InputError, nearest
@@ -103,7 +104,7 @@ class ProbeSets:
         taps = names if request.taps == ("all",) else list(request.taps or (last,))
         there = [pooling for pooling in features.poolings if (last, pooling) in features.columns]
         heads = []
-        for pooling in request.pooling or there[:1]:
+        for pooling in request.pooling or (choose_pooling(there, features.read_pooling),):
             for tap in taps:
                 own, ending = features.require(tap, pooling), features.require(last, pooling)
                 heads += [Head((own,), depth) for depth in request.layers]

@@ -190,6 +190,10 @@ def _train(
     with progress("probes", unit="epochs", quiet=quiet) as report:
         training = sets.training(heads, device)
         points = grid(training.batch, training.steps)
+        say(
+            f"steps     {training.steps:,} an epoch, of {training.batch:,} images; the rate of a"
+            f" step is lr × {training.batch:,} / 256"
+        )
         probes = train_probes(
             training, heads, points, seed=request.seed, device=device, progress=report
         )

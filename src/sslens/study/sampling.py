@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from sslens.capture import FeatureReducer, Features
-from sslens.comparisons.readings import choose_main_pooling, find_last_tap
+from sslens.comparisons.readings import find_usual
 from sslens.comparisons.samples import ModelSamples, Readings, SampleSet
 from sslens.progress import progress
 from sslens.store import Store, digest
@@ -235,8 +235,7 @@ class SampleMaker:
         return shift_right(self.pictures[: len(self.sources)])
 
     def _usual(self, name: str) -> tuple[str, str]:
-        own = self.features[name]
-        return find_last_tap(own), choose_main_pooling(own)
+        return find_usual(self.features[name])
 
     def _find(self, name: str) -> "Backbone":
         return next(one.network for one in self.captured.situation.members if one.name == name)

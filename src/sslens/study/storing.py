@@ -113,7 +113,7 @@ def _describe(
     files = f"{wanted.count} file{'' if wanted.count == 1 else 's'}"
     lines = [
         f"model     {model.name}, {len(wanted.taps)} taps, {len(wanted.columns)} taps and poolings",
-        f"images    {len(images):,} of {images.name} ({images.content[:12]})",
+        f"images    {len(images):,} of {images.name} ({images.digest[:12]})",
         f"seen as   {transform.crop} of {transform.resize} px, {transform.interpolation};"
         f" {wanted.precision}",
         f"size      {spell_size(float(size))}: {wanted.row_bytes / 1e3:.3g} kB an image in"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sslens.study.costing import Cost, PassProbe, measure_memory
+from sslens.study.detecting import estimate_detectors
 from sslens.study.probe_cost import make_up, time_fit
 
 if TYPE_CHECKING:
@@ -53,7 +54,14 @@ def estimate_study(plan: "StudyPlan") -> Cost:
     if probes := _estimate_probes(plan):
         seconds["probes"] = speed * probes
     seconds["report"] = speed * (REPORT + SECTION * len(plan.analyses))
-    return Cost(seconds, measure_memory() + _count_held(plan), _count_written(plan))
+    trainings = estimate_detectors(plan.situation, plan.analyses, runner.store)
+    if trainings:
+        seconds["detectors"] = sum(one.seconds for one in trainings)
+    trained = max((one.memory for one in trainings), default=0.0)
+    kept = sum(one.disk for one in trainings)
+    return Cost(
+        seconds, measure_memory() + _count_held(plan) + trained, _count_written(plan) + kept
+    )
 
 
 def _time_reference() -> float:

@@ -15,7 +15,7 @@ from torch import Tensor
 from sslens import cards, zoo
 from sslens.data.streams import mask_noise
 from sslens.data.transform import EvalTransform
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, nearest_setting
 from sslens.find import plugin
 from sslens.methods.pixels import patchify
 from sslens.models.arch import parse
@@ -197,7 +197,8 @@ def build_method(objective: str, arch: str, settings: Mapping[str, Any]) -> mae.
     fields = [field.name for field in dataclasses.fields(module.Settings)]
     for name in settings:
         if name not in fields:
-            raise InputError(f'There is no setting "{name}": {nearest(name, fields)}')
+            near = nearest_setting(name, fields, settings)
+            raise InputError(f'There is no setting "{name}": {near}')
     given = {
         name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
     }

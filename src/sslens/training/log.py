@@ -12,7 +12,7 @@ from sslens.training.signs import Signs
 class RunLog:
     """Writes a line every so many steps, and one line for every other note.
 
-    A line has the mean loss since the line before it, or since the run was resumed.
+    A line has the mean loss since the line before it.
 
     Args:
         write: writes a line to the log; None in processes that write nothing.
@@ -23,6 +23,7 @@ class RunLog:
             with a `warning`.
         tell: listeners; each is also called with every line.
         say: called with each warning, for a person.
+        losses: the losses since the last line, of a run that goes on.
     """
 
     def __init__(
@@ -35,10 +36,16 @@ class RunLog:
         signs: Signs | None = None,
         tell: Sequence[Callable[[LogLine], None]] = (),
         say: Callable[[str], None] = lambda _: None,
+        losses: Sequence[float] = (),
     ) -> None:
         self.write, self.per_epoch, self.steps, self.every = write, per_epoch, steps, every
         self.signs, self.tell, self.say = signs, tell, say
-        self._losses: list[float] = []
+        self._losses = list(losses)
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """The losses since the last line, which the next line will have the mean of."""
+        return tuple(self._losses)
 
     def step(self, step: int, loss: float, lr: float, rate: float) -> None:
         """Take the loss, the learning rate and the speed (`rate`, in images per second) of a

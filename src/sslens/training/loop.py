@@ -17,7 +17,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast, final
@@ -140,6 +140,7 @@ class _Loop:
         self.folder = RunFolder(request.out, self.config())
         self.parts = Parts(self.job, request.images, self.training, where)
         self.observers: tuple[Observer, ...] = ()
+        self.losses: tuple[float, ...] = ()
 
     def config(self) -> dict[str, Any]:
         """What decides the weights at the end."""
@@ -171,7 +172,7 @@ class _Loop:
         self.module.train()
         label = f"{self.job.verb} {self.request.name}"
         bar = progress(label, start=start * s.batch_size, quiet=not self.where.first)
-        with note_signals() as stop, bar as report, self._log(start) as log:
+        with note_signals(tell=self.where.first) as stop, bar as report, self._log(start) as log:
             shown: dict[str, float] = {}
             for step, loss, rate in self._steps(model, start):
                 done = step + 1
@@ -180,7 +181,7 @@ class _Loop:
                 report(done * s.batch_size, s.steps * s.batch_size, loss=loss, **shown)
                 last, stopped = done == s.steps, self._agree(stop.asked)
                 if last or stopped or done % (self.training.save_every or s.epoch) == 0:
-                    self._save(done)
+                    self._save(done, log.losses)
                 if stopped and not last:
                     stop.kept = stopped
                     raise Interrupted(
@@ -278,6 +279,8 @@ class _Loop:
         step, tensors = kept
         self.module.load_state_dict(_select(tensors, "module/"))
         load_named_state(self.optimizer, self.module, _select(tensors, "optimizer/"))
+        losses = _select(tensors, "log/").get("losses")
+        self.losses = () if losses is None else tuple(losses.tolist())
         self.observers = self._begin_observers(step)
         for observer in self.observers:
             if isinstance(observer, StatefulObserver):
@@ -318,13 +321,16 @@ class _Loop:
         begun = (begin(running) for begin in self.request.observers)
         return tuple(observer for observer in begun if observer is not None)
 
-    def _save(self, step: int) -> None:
-        """Keep the state and the encoder; all processes wait until they are kept."""
+    def _save(self, step: int, losses: Sequence[float]) -> None:
+        """Keep the state and the encoder; all processes wait until they are kept. The losses are
+        those since the last line of the log: a run that goes on has them in its next line."""
         if self.where.first:
             named = {
                 "module": self.module.state_dict(),
                 "optimizer": name_state(self.optimizer, self.module),
             }
+            if losses:
+                named["log"] = {"losses": torch.tensor(losses, dtype=torch.float64)}
             for observer in self.observers:
                 if isinstance(observer, StatefulObserver):
                     named[observer.key] = dict(observer.state())
@@ -364,7 +370,7 @@ class _Loop:
             RunLog, per_epoch=s.epoch, steps=s.steps, every=self.training.log_every
         )
         if not self.where.first:
-            yield make(None)
+            yield make(None, losses=self.losses)
             return
         with self.folder.log(start) as write:
             signs = None
@@ -379,7 +385,7 @@ class _Loop:
                 )
                 for line in self.folder.lines():
                     signs.judge(line)
-            yield make(write, signs=signs, tell=self.request.tell, say=self.say)
+            yield make(write, signs=signs, tell=self.request.tell, say=self.say, losses=self.losses)
 
 
 def _select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

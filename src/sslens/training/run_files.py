@@ -38,7 +38,8 @@ def require_free(folder: Path, *, resume: bool = False, overwrite: bool = False)
     if not overwrite and not resume and (folder / STATE).exists():
         raise InputError(
             f"{folder} already holds a run",
-            mend="go on with {resume=True}, or choose another {out}",
+            mend="go on with {resume=True}, replace it with {overwrite=True}, or choose another"
+            " {out}",
         )
     older = find_older(folder)
     there = OwnFiles(folder).read() or older

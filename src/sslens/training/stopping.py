@@ -1,6 +1,7 @@
 """Signals that ask a run to stop, so that it can finish its step and keep its state first."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, final
 
+#: what is written when a signal comes
+TOLD = "stopping after this step, to keep the state; Ctrl-C again stops at once, without keeping it"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -27,9 +30,13 @@ class Stop:
 
 
 @contextlib.contextmanager
-def note_signals() -> Iterator[Stop]:
+def note_signals(*, tell: bool = False) -> Iterator[Stop]:
     """Within the block, only note Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2; a second Ctrl-C stops at
     once.
+
+    Args:
+        tell: whether a line is written to standard error when the first signal comes: the step and
+            the saving of the state may take long.
 
     At the end of the block the earlier handlers are put back. If the run kept its state after a
     signal other than Ctrl-C, the earlier handler of that signal is called then: submitit's handler
@@ -46,6 +53,9 @@ def note_signals() -> Iterator[Stop]:
     def note(number: int, _frame: FrameType | None) -> None:
         if stop.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if tell and not stop.asked:
+            with contextlib.suppress(OSError):  # where standard error is closed
+                os.write(2, f"\n{TOLD}\n".encode())  # print() may be in use: it is not reentrant
         # the first counts: SLURM's SIGTERM comes after the signal that a job has asked for
         stop.asked = stop.asked or number
 

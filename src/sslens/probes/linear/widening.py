@@ -90,8 +90,8 @@ def explain_edges(points: Sequence[Point], point: Point) -> str:
     'the chosen learning rate, 10, is the highest that was tried'
     """
     values = {
-        "lower rate": f"learning rate, {point.lr:.2g}, is the lowest",
-        "higher rate": f"learning rate, {point.lr:.2g}, is the highest",
+        "lower rate": f"learning rate, {point.lr:g}, is the lowest",
+        "higher rate": f"learning rate, {point.lr:g}, is the highest",
         "higher decay": f"weight decay, {point.weight_decay:g}, is the highest",
     }
     edges = find_edges(points, point)

@@ -14,7 +14,8 @@ def sentences(recommendations: Sequence[Recommendation]) -> tuple[str, ...]:
         return ()
     images = recommendations[0].usual.accuracy.n
     trained = recommendations[0].usual.layers > 0
-    made = "validation images" if trained else "a third of the images"
+    few = recommendations[0].chosen_on
+    made = f"{few or ''} validation images".lstrip() if trained else "a third of the images"
     judged = f"{images} test images" if trained else f"the {images} others"
     among = ", among probes that have converged" if trained else ", among 20-NN with weighted votes"
     how = (

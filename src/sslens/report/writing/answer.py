@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, final
 
 from sslens.comparisons.likeness import is_unlike
+from sslens.report.writing.best_features import FEW, write_how_chosen
 from sslens.report.writing.numbers import (
     set_minus,
     spell,
     spell_cell,
-    spell_count,
     spell_level,
     spell_margin,
     spell_share,
@@ -24,8 +24,6 @@ MOST = 14
 WIDTH = 100
 NAN = float("nan")
 NARROWEST = 40
-#: models of which it is said what k-NN reads
-FEW = 3
 #: what stands behind the name of a control
 CONTROL = " *"
 #: how a pooling is called in a column; of patches and of all tokens it is the mean
@@ -218,7 +216,7 @@ def _write_row(row: Mapping[str, Any], columns: Sequence[str], style: Style) -> 
     """The cells of a row, the name first."""
     name = f"{row['model']}{CONTROL if row['control'] else ''}"
     written = {
-        "best": _name_reading(row["best_tap"], row["best_pooling"]),
+        "best": _name_reading(row["best_tap"], row["best_pooling"], float(row["probe_layers"])),
         "knn": _write_share(row, "knn", style),
         "probe": _write_share(row, "probe", style),
         "nearest": _write_nearest(row, style),
@@ -226,13 +224,16 @@ def _write_row(row: Mapping[str, Any], columns: Sequence[str], style: Style) -> 
     return [name, *(written[column] for column in columns)]
 
 
-def _name_reading(tap: str, pooling: str) -> str:
-    """Name a layer and how its tokens are pooled.
+def _name_reading(tap: str, pooling: str, layers: float = NAN) -> str:
+    """Name a layer and how its tokens are pooled, and the layers of a probe that is not linear.
 
     >>> _name_reading("blocks.5", "cls"), _name_reading("pixels", "flat"), _name_reading("", "")
     ('blocks.5, CLS', 'pixels', '')
+    >>> _name_reading("norm", "patch", 3.0)
+    'norm, patches, 3-layer probe'
     """
-    return ", ".join(filter(None, (tap, POOLINGS.get(pooling, pooling))))
+    deep = f"{layers:.0f}-layer probe" if layers > 1 else ""
+    return ", ".join(filter(None, (tap, POOLINGS.get(pooling, pooling), deep)))
 
 
 def _write_share(row: Mapping[str, Any], name: str, style: Style) -> str:
@@ -266,10 +267,8 @@ def _write_below(
     sentences = ["* a control."] if any(row["control"] for row in shown) else []
     judged = [row for row in rows if any(row[name] == row[name] for name in ("knn", "probe"))]
     if judged:
-        over = _write_counts(judged[0])
         chance = spell_share(Estimate(judged[0]["chance"]))
-        sentences.append(f"Best features; intervals: 95 %, over the {over} that did not choose.")
-        sentences.append(f"Chance: {chance}.")
+        sentences += [*write_how_chosen(judged, few), f"Chance: {chance}."]
     own = [row for row in rows if _has_two_readings(row) and not row["control"]]
     if any(_has_two_readings(row) for row in rows):
         sentences.append(f"The layer is the probe's{_write_own_layers(own, saved, few)}.")
@@ -281,15 +280,6 @@ def _write_below(
         rows_left = f"{left} more row{'s' if left > 1 else ''}"
         sentences.append(f"And {rows_left}{f' in {saved}' if saved else ''}.")
     return " ".join(sentences)
-
-
-def _write_counts(row: Mapping[str, Any]) -> str:
-    """How many images the numbers of k-NN and of the probe are over."""
-    columns = {"k-NN": row["knn_images"], "probe": row["probe_images"]}
-    counts = {name: spell_count(int(count)) for name, count in columns.items() if count == count}
-    if len(set(counts.values())) < 2:
-        return f"{next(iter(counts.values()), 'no')} images"
-    return f"{' and '.join(f'{count} ({name})' for name, count in counts.items())} images"
 
 
 def _write_own_layers(rows: Sequence[Mapping[str, Any]], saved: str, few: int) -> str:

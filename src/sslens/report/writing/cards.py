@@ -1,6 +1,7 @@
 """Cards in words: what to use of a model, and what that gains."""
 
 from sslens.claims.advice import ProbeChoice, Recommendation
+from sslens.comparisons.choices import is_hard_to_choose
 from sslens.comparisons.dense_advice import DenseRecommendation
 from sslens.comparisons.probing import PLUS
 from sslens.comparisons.readings import name_pooling
@@ -23,10 +24,15 @@ def write_card(one: Recommendation, *, cnn: bool = False) -> Card:
     if one.unsettled:
         return Card(one.model, "undecided", f"{usual} is not to be relied on: {one.unsettled}", "")
     judged = spell_count(one.usual.accuracy.n)
+    count = f"{spell_count(one.chosen_on)} " if one.chosen_on else ""
+    hard = is_hard_to_choose(one.probes, one.chosen_on)
+    hardly = ", which can hardly tell them apart" if hard else ""
     how = (
-        f"chosen of {one.probes} probes on validation images, judged on {judged} test images"
+        f"chosen of {one.probes} probes on {count}validation images{hardly}, judged on {judged}"
+        " test images"
         if one.usual.layers
-        else f"chosen of {one.probes} on a third of the images, judged on the {judged} others"
+        else f"chosen of {one.probes} on a third of the images{hardly}, judged on the {judged}"
+        " others"
     )
     return Card(
         one.model,

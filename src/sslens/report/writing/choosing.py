@@ -3,7 +3,12 @@ and whether it is better than the second and than raw pixels."""
 
 from collections.abc import Collection, Sequence
 
-from sslens.comparisons.choices import Choice, compare_first_two, rank_choices
+from sslens.comparisons.choices import (
+    Choice,
+    compare_first_two,
+    list_not_told_apart,
+    rank_choices,
+)
 from sslens.comparisons.readings import name_pooling
 from sslens.report.front.screen import Answer
 from sslens.report.writing.front import BEST, HERE, explain_effect
@@ -14,6 +19,8 @@ from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
 WORDS_OF_PIXELS = {"more": "beats pixels", "less": "pixels win", "the same": "as pixels"}
 #: which features of a model an accuracy is of
 FEATURES = "with its best features"
+#: models that are named where they are not told apart
+NAMED = 4
 #: what is said where raw pixels are not compared
 NO_PIXELS = "Raw pixels are not compared: how alike models are may be due to the pixels alone."
 #: what is said where images have no labels
@@ -47,9 +54,10 @@ def write_separation(choices: Sequence[Choice], link: str) -> Answer:
     ]
     alone = len(studied) == 1
     question = f"Does {first.model} separate the classes better than pixels?" if alone else BEST
+    near, controls = list_not_told_apart(ranked)
     named = first.model
-    if ahead.defined and ahead.find_side(SMALLEST["accuracy"]) != "more":
-        named = f"{first.model} or {studied[1].model}, which are not told apart"
+    if ahead.defined and near:
+        named = f"{_name_near(first.model, near)}, which are not told apart{_name_nor(controls)}"
     share = spell_share(Estimate(first.accuracy.value))
     against = WORDS_OF_PIXELS.get(pixels.find_side(SMALLEST["accuracy"]), "undecided")
     return Answer(
@@ -71,6 +79,23 @@ def _say_why(choice: Choice, gain: Estimate) -> str:
     if gain.find_side(smallest) not in ("undecided", "too few"):
         return ""
     return f" ({explain_effect(Contrast(choice.model, 'pixels', gain), smallest)})"
+
+
+def _name_near(first: str, others: Sequence[str]) -> str:
+    """Name the models that are not told apart.
+
+    >>> _name_near("a", ["b"]), _name_near("a", ["b", "c"]), _name_near("a", list("bcdef"))
+    ('a or b', 'a, b or c', 'a, b, c or 3 more')
+    """
+    names = [first, *others]
+    if len(names) > NAMED:
+        return f"{', '.join(names[: NAMED - 1])} or {len(names) - NAMED + 1} more"
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _name_nor(controls: Sequence[str]) -> str:
+    """Say that untrained controls are not told apart from the first model either."""
+    return f", nor from {controls[0]} (untrained)" if controls else ""
 
 
 def _name_classifier(choice: Choice) -> str:
@@ -142,10 +167,12 @@ def write_choice(choices: Sequence[Choice], cnns: Collection[str] = ()) -> str:
     over, gain = f"on {spell_over(first.accuracy)}", first.gains["over_pixels"]
     how = f"by {_name_classifier(first)} {FEATURES}"
     if ahead.defined and ahead.find_side(SMALLEST["accuracy"]) != "more":
-        second = studied[1]
+        near, controls = list_not_told_apart(choices)
+        nor = f"{_name_nor(controls)}," if controls else ""
+        between = f" between {'them' if len(near) == 1 else 'the first two'}"
         return (
-            f"Not told apart {over}: {first.model} or {second.model}, {spell_points(ahead)} {how}"
-            f"{_say_why(first, ahead)}."
+            f"Not told apart{nor} {over}: {_name_near(first.model, near)},"
+            f" {spell_points(ahead)}{between} {how}{_say_why(first, ahead)}."
         )
     pooling = name_pooling(first.pooling, cnn=first.model in cnns)
     where = f"{pooling} at {' and '.join(first.taps)}"

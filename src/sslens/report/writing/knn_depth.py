@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from sslens.comparisons.probing import read_accuracy, read_gain
-from sslens.comparisons.readings import READINGS, name_pooling_in
+from sslens.comparisons.readings import READINGS, USUAL, name_pooling_in, name_usual
 from sslens.report.writing.numbers import list_names, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Estimate, Side
 from sslens.table import Results
@@ -26,8 +26,6 @@ SIDES: Mapping[Side, str] = {
     "undecided": ", which is not decided",
     "too few": ", which so few images cannot decide",
 }
-#: the usual pooling of several models, in words
-USUAL = "CLS token (the mean where there is none)"
 
 
 def sentences(results: Results) -> tuple[str, ...]:
@@ -145,7 +143,7 @@ def _write_standardising(results: Results) -> Iterator[str]:
     if parts:
         yield (
             f"Standardised features have {' and '.join(parts)}, on average over the blocks, with"
-            f" the {USUAL}."
+            f" the {name_usual(frame[~frame.control])}."
         )
 
 

@@ -81,9 +81,7 @@ def write_beside(results: Mapping[str, Results]) -> dict[str, str]:
         return {}
     rows = results["knn-depth"]["accuracies"]
     rows = rows[(rows.vote == "weighted") & (rows.features == "raw")]
-    usual = {str(one): "cls" for one in rows[rows.pooling == "cls"].model}
-    main = rows.model.map(lambda name: usual.get(name, "mean"))
-    rows = rows[rows.pooling == main].dropna(subset="accuracy")
+    rows = rows[rows.main].dropna(subset="accuracy")
     return {
         f"{row['model']} {row['tap']}": f"{row['k']}-NN {spell_share(_read(row))}"
         for row in rows.to_dict("records")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sslens.analyses.probe_depth import LAYERS
 from sslens.comparisons.probing import read_accuracy, read_gain
-from sslens.comparisons.readings import name_pooling_in
+from sslens.comparisons.readings import USUAL, name_pooling_in
 from sslens.report.writing.numbers import spell_share
 from sslens.report.writing.probing import (
     name_best_control,
@@ -30,7 +30,7 @@ def _write_claims(results: Results) -> Iterator[str]:
         return
     families = results["families"]
     for main, rows in families[families.layers == DEEP].groupby("main", sort=False):
-        where = "last CLS token (the mean where there is none)" if main else "mean of patch tokens"
+        where = f"last {USUAL}" if main else "mean of patch tokens"
         yield write_families(rows, f"Three layers instead of one on the {where} gain")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from sslens.comparisons.probing import PLUS, read_accuracy, read_gain
-from sslens.comparisons.readings import READINGS, name_pooling_in
+from sslens.comparisons.readings import READINGS, USUAL, name_pooling_in
 from sslens.report.writing.numbers import spell_points, spell_share
 from sslens.report.writing.probing import (
     name_best_control,
@@ -33,7 +33,7 @@ def _write_claims(results: Results) -> Iterator[str]:
     if "families" not in results:
         return
     for main, rows in results["families"].groupby("main", sort=False):
-        where = "CLS token (the mean where there is none)" if main else "mean of patch tokens"
+        where = USUAL if main else "mean of patch tokens"
         yield write_families(
             rows, f"An intermediate block beside the last layer, both as {where}, gains"
         )
@@ -48,9 +48,13 @@ def _write_changes(results: Results) -> Iterator[str]:
     changes = changes.sort_values(["control", "main"], ascending=[True, False], kind="stable")
     pairs = _select_chosen_pairs(results["probes"])
     for after in changes.to_dict("records"):
-        chosen = pairs[(pairs.model == after["against"]) & (pairs.main == after["main"])]
-        (before,) = chosen.to_dict("records")
-        yield _write_change(before, after)
+        rows = pairs[pairs.main if after["main"] else pairs.pooling == after["pooling"]]
+        sides = (
+            rows[rows.model == after[side]].to_dict("records")[0] for side in ("against", "model")
+        )
+        poolings = dict.fromkeys(READINGS[one["pooling"]] for one in sides)
+        before = rows[rows.model == after["against"]].to_dict("records")[0]
+        yield _write_change(before, after, " before and ".join(poolings))
 
 
 def _select_chosen_pairs(probes: pd.DataFrame) -> pd.DataFrame:
@@ -58,18 +62,19 @@ def _select_chosen_pairs(probes: pd.DataFrame) -> pd.DataFrame:
     return probes[probes.chosen & probes.tap.str.contains(PLUS, regex=False)]
 
 
-def _write_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+def _write_change(before: Mapping[str, Any], after: Mapping[str, Any], pooling: str) -> str:
     """Write whether the gain of an intermediate block vanishes with fine-tuning.
 
     Args:
         before: the row of `probes` of the model before fine-tuning.
         after: the row of `fine-tuned`.
+        pooling: how the features are pooled, in words.
     """
     gained, gains = read_gain(before), read_gain(after)
     difference = read_gain(after, "difference")
     sentence = (
         f"{after['members']}: an intermediate block beside the last layer, both as"
-        f" {READINGS[before['pooling']]}, gained {spell_points(gained)} before fine-tuning and"
+        f" {pooling}, gained {spell_points(gained)} before fine-tuning and"
         f" gains {spell_points(gains)} after"
     )
     if not after["settled"]:
