@@ -134,7 +134,8 @@ def test_one_image_has_nothing_to_be_contrasted_with(tmp_path: Path) -> None:
 def test_a_folder_with_a_run_is_not_overwritten(whole: dict[str, Path]) -> None:
     before = (whole["mae"] / "state.safetensors").read_bytes()
     with pytest.raises(
-        InputError, match="already holds a run: go on with resume=True, or choose another out"
+        InputError,
+        match="already holds a run: go on with resume=True, replace it with overwrite=True, or",
     ):
         fit(whole["mae"])
     assert (whole["mae"] / "state.safetensors").read_bytes() == before

@@ -347,7 +347,10 @@ def test_a_run_that_is_there_is_not_gone_on_with_unless_asked(
     Path("runs/mae").mkdir(parents=True)
     Path("runs/mae/state.safetensors").touch()
     message = refused([*LINE, "--slurm"], capsys)
-    assert message == "runs/mae already holds a run: go on with --resume, or choose another --out."
+    assert message == (
+        "runs/mae already holds a run: go on with --resume, replace it with --overwrite, or choose"
+        " another --out."
+    )
     assert main([*LINE, "--slurm", "--resume"]) == 0
     assert capsys.readouterr().err.count("--resume") == 1
 

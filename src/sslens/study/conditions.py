@@ -346,16 +346,17 @@ def _parse_bound(address: str, body: object) -> BoundCondition:
             continue
         if isinstance(bound, bool) or not isinstance(bound, int | float) or bound != bound:
             raise InputError(f"{key} of the {what} is {bound!r}: expected a number.")
-        if body["column"] in SHARES and abs(bound) > 1:
-            raise InputError(
-                f"{key} of the {what} is {bound:g}, and {body['column']} is a share of 1",
-                mend=f"give {bound / 100:g} for {bound:g} %",
-            )
         bounds[key] = float(bound)
     if not bounds:
         raise InputError(f"The {what} has no bound: give at_least or at_most.")
     if len(bounds) == 2 and bounds["at_least"] > bounds["at_most"]:
         raise InputError(f"The {what} asks for more than its at_most: it can never hold.")
+    for key, bound in bounds.items():
+        if body["column"] in SHARES and abs(bound) > 1:
+            raise InputError(
+                f"{key} of the {what} is {bound:g}, and {body['column']} is a share of 1",
+                mend=f"give {bound / 100:g} for {bound:g} %",
+            )
     where: Where = require_where(body["where"], f"where of the {what}") if "where" in body else {}
     return BoundCondition(Place.parse(address, body["column"], where), **bounds)
 

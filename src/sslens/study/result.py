@@ -245,13 +245,16 @@ class Result:
             path: where the report was saved.
         """
         from sslens.report.writing.answer import Told, write_answer
+        from sslens.report.writing.left_over import write_left
         from sslens.study.report_files import ANSWER
 
         findings = [sentences[0] for sentences in self.findings.values() if sentences]
         if not findings:
             findings = _list_lines(self.answered.frame, width)
         choice = "" if self.front is None else self.front.choice
-        told = Told(self.title, self.notes, findings, path, ANSWER if path else "", choice)
+        matched = "cka-finetune/matched"
+        changes = write_left(self.tables[matched], width) if matched in self.tables else ""
+        told = Told(self.title, self.notes, findings, path, ANSWER if path else "", choice, changes)
         return write_answer(self.answered.frame.to_dict("records"), told, width)
 
     def to_json(self) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from sslens.models.about import About
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import ViTArch
 from sslens.zoo.arrays import Array
+from sslens.zoo.claim import AFTER_POOLING
 from sslens.zoo.evaluation import make_evaluation
 from sslens.zoo.recognise import Recognised
 
@@ -115,6 +116,12 @@ def describe_card(card: Card) -> About:
     )
 
 
+def _find_pooling(checkpoint: Recognised) -> str | None:
+    """What the classifier in a file reads: the mean of the patches where the file has a
+    normalisation between pooling and classifier; None where it tells nothing."""
+    return "patches" if any(one.reason == AFTER_POOLING for one in checkpoint.account) else None
+
+
 def gather_about(checkpoint: Recognised, card: Card | None) -> About:
     """Return what is known of a checkpoint: from its header or its layout, overridden by its
     card."""
@@ -129,6 +136,7 @@ def gather_about(checkpoint: Recognised, card: Card | None) -> About:
             arch=checkpoint.shape.name,
             layout=checkpoint.layout,
             branch=checkpoint.branch,
+            pooling=_find_pooling(checkpoint),
         )
     if card is None:
         return about

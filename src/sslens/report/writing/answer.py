@@ -87,6 +87,7 @@ class Told:
         path: where the report is; empty where nothing was saved.
         saved: the name of the file with all rows; empty where there is none.
         choice: which model to use, or why none is to be preferred; empty where nothing is said.
+        changes: what became of models by fine-tuning; empty where nothing is said.
     """
 
     title: str
@@ -95,6 +96,7 @@ class Told:
     path: str = ""
     saved: str = ""
     choice: str = ""
+    changes: str = ""
 
 
 def write_answer(
@@ -113,6 +115,7 @@ def write_answer(
     width = max(width, NARROWEST)
     head = [AnswerLine(text, "title") for text in _wrap(told.title, width)[:2]]
     head += [AnswerLine(text, "choice") for text in _wrap(set_minus(told.choice), width)[:4]]
+    head += [AnswerLine(text, "finding") for text in _wrap(set_minus(told.changes), width)[:1]]
     path = [AnswerLine(told.path, "path")] if told.path else []
     room = MOST - len(head) - len(path)
     known = [row for row in rows if _has_numbers(row)]

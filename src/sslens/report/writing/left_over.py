@@ -1,0 +1,35 @@
+"""What fine-tuning left of each model, in a line of a terminal."""
+
+import pandas as pd
+
+from sslens.comparisons.pairs import read_cka
+from sslens.report.writing.numbers import spell
+
+#: models that are named
+NAMED = 3
+
+
+def write_left(matched: pd.DataFrame, width: int) -> str:
+    """Write the CKA of each fine-tuned model with the same model before, of blocks and over all
+    tokens where these are there, of as many models as fit a line; controls come last.
+
+    Args:
+        matched: the table `matched` of cka-finetune.
+        width: letters of the line.
+
+    >>> row = {"control": False, "tokens": "all", "kind": "block", "minibatches": 32}
+    >>> row |= {"cka": 0.75, "low": 0.7, "high": 0.8}
+    >>> rows = pd.DataFrame([{"model_a": "mae-ft", **row}, {"model_a": "dino-ft", **row}])
+    >>> write_left(rows, 70)
+    'CKA with before fine-tuning: mae-ft 0.75 [0.70, 0.80], 1 more.'
+    """
+    rows = matched[matched.kind == "block"]
+    rows = rows[rows.tokens == rows.tokens.iloc[0]] if len(rows) else rows
+    rows = rows.sort_values("control", kind="stable")
+    told = [f"{row['model_a']} {spell(read_cka(row))}" for row in rows.to_dict("records")]
+    for count in range(min(NAMED, len(told)), 0, -1):
+        more = [f"{len(told) - count} more"] if len(told) > count else []
+        line = f"CKA with before fine-tuning: {', '.join([*told[:count], *more])}."
+        if len(line) <= width:
+            return line
+    return ""
