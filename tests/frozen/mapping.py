@@ -166,6 +166,14 @@ MOVED: Mapping[str, tuple[Mapping[str, str], tuple[str, ...]]] = {
 }
 
 
+#: the model that was fine-tuned on the mean of its patches, the tables in which it was read by its
+#: CLS token and is read as its classifier is now, the rows that are about what is usually read, and
+#: the columns that say which that is
+READ = "mae-ft"
+READ_IN = ("factors-depth", "probe-depth", "probe-layers")
+READ_ROWS, READ_COLUMNS = ("second seed", "fine-tuned"), ("main", "usual", "over")
+
+
 def drop_gone(name: str, old: pd.DataFrame) -> pd.DataFrame:
     """Leave out the rows of a table of before that are no more, and numbers that are others now."""
     for column, value in GONE.get(name, {}).items():
@@ -173,8 +181,24 @@ def drop_gone(name: str, old: pd.DataFrame) -> pd.DataFrame:
     return _blank_moved(name, old)
 
 
+def _blank_read(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave out what follows from how `READ` is read."""
+    if name not in READ_IN:
+        return frame
+    if "row" in frame:
+        frame = frame[~((frame.model == READ) & frame.row.isin(READ_ROWS))]
+    own = frame.model == READ
+    blanked = {
+        one: frame[one].mask(own, False if frame[one].dtype.kind == "b" else np.nan)
+        for one in READ_COLUMNS
+        if one in frame
+    }
+    return frame.assign(**blanked)
+
+
 def _blank_moved(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the numbers of `MOVED`."""
+    """Leave out the numbers of `MOVED`, and those that follow from how a model is read."""
+    frame = _blank_read(name, frame)
     if name not in MOVED:
         return frame
     marks, columns = MOVED[name]
@@ -205,7 +229,7 @@ def old_table(name: str, new: Mapping[str, Mapping[str, Any]], old: pd.DataFrame
         frame = frame_of(new[name])
         return frame[frame.measure != "deconfounded-cka"]
     if name not in PARTS:
-        return frame_of(new[name])
+        return _blank_moved(name, frame_of(new[name]))
     tables = _list_tables(name, new)
     frames = [
         _old_rows(part, tables[table]) for table, part in PARTS[name].items() if table in tables
