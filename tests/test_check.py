@@ -724,7 +724,7 @@ def test_a_tap_or_model_that_will_not_be_there_is_refused_before_any_pass() -> N
     def require(**where: str | bool) -> None:
         body = {"where": where, "column": "accuracy", "at_least": 0.3}
         condition = parse_condition({"knn-depth": body})
-        require_places(Study(models=("mine",), images="photos"), (condition,), members)
+        require_places(Study(models=("pixels",), images="scenes:0:8"), (condition,), members)
 
     require(model="mine", tap="norm")
     require(model="mine", last=True)

@@ -15,6 +15,7 @@ from given import Given, compute, make_models, write
 from sslens.analyses import probe_depth, probe_layers
 from sslens.capture import Features
 from sslens.claims import advice, c8
+from sslens.comparisons.choices import merge_choices, read_choices
 from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ProbeSettings
 from sslens.comparisons.lookup import Place
 from sslens.comparisons.probe_split import Split, explain_unfit
@@ -26,9 +27,13 @@ from sslens.probes.factors import decode
 from sslens.probes.linear.training import GRIDS, Point
 from sslens.probes.logistic import GAP, fit_logistic
 from sslens.report import page
+from sslens.report.answer import make_answer
+from sslens.report.front.making import Compared, make_front
 from sslens.report.writing.advice import sentences as write_advice
+from sslens.report.writing.answer import Told, write_answer
 from sslens.report.writing.cards import write_card
-from sslens.report.writing.numbers import spell_points
+from sslens.report.writing.front import BEST
+from sslens.report.writing.numbers import spell_points, spell_share
 from sslens.store import Store
 from sslens.study import Study, prepare
 from sslens.table import Results, Table
@@ -581,7 +586,8 @@ def test_advice_is_made_of_what_the_tables_hold(
     )
     assert "test images that had no part in it" in said[-1]
     assert f"{TEST} test images" in said[-1]
-    assert "use a probe of " in advise({"probe-depth": deepened})[0]
+    # what deeper probes gain is said where it is measured, and chosen for no model
+    assert "layers" not in " ".join(advise({"probe-depth": deepened}))
     assert advise({}) == ()
     kept, *_ = advice.judge({"probe-layers": layered[1]})
     assert (kept.model, kept.answer, kept.use) == ("mae", "holds", kept.best)
@@ -749,3 +755,58 @@ def test_a_model_is_read_as_its_own_classifier_reads() -> None:
     shown = [[line.name for line in panel.lines] for panel in figure.panels[0]]
     assert all("ft" in names for names in shown)
     assert len(shown) == 2
+
+
+def test_terminal_csv_cards_and_banner_have_one_choice_and_one_baseline() -> None:
+    """Of models and controls the linear probe that validation images prefer, on one set of images,
+    against raw pixels read in the same way."""
+    known = {
+        "mae": {"norm/cls": "class", "blocks.1/patch": "class"},
+        "dino": {"norm/patch": "xor", "blocks.2/cls": "class"},
+        "random": {"norm/cls": "xor"},
+        "pixels": {"pixels/flat": "xor"},
+    }
+    given = study(known, {name: {"arch": "vit"} for name in known})
+    results = {name: compute(name, given) for name in ("probe-depth", "probe-layers", "knn-depth")}
+    rows = {
+        str(row["model"]): row
+        for row in make_answer(results, given.models).frame.to_dict("records")
+    }
+    assert {row["probe_layers"] for row in rows.values()} == {1}
+    choices = {name: read_choices(one["choices"]) for name, one in results.items()}
+    for one in (*choices["probe-depth"], *choices["probe-layers"]):
+        assert one.layers == 1
+    merged = merge_choices([*choices["probe-depth"], *choices["probe-layers"]])
+    recommended = {one.model: one for one in advice.judge(results)}
+    front = make_front(results, (), given.models, Compared("photos", TEST))
+    cards = {card.title: card for card in (*front.cards, *front.more_cards)}
+    said = write_answer(list(rows.values()), Told("four"), 200)
+    pixels = rows["pixels"]
+    for name, one in recommended.items():
+        row, choice = rows[name], merged[name]
+        # the answer's row is the choice, and the choice the best of the card
+        assert row["probe"] == choice.accuracy.value == one.best.accuracy.value
+        assert (row["probe_tap"], row["probe_pooling"]) == (
+            " + ".join(one.best.taps),
+            one.best.pooling,
+        )
+        assert row["probe_chosen_on"] == choice.chosen_on == one.chosen_on == BANK / 5
+        # its gain over pixels is the difference of the two numbers that stand in the table
+        assert row["over_pixels"] == pytest.approx(row["probe"] - pixels["probe"])
+        assert one.over_pixels is not None
+        used = one.use.accuracy.value
+        assert one.over_pixels.value == pytest.approx(used - pixels["probe"])
+        assert spell_points(one.over_pixels) in cards[name].gain_pixels
+        assert spell_share(one.use.accuracy) in cards[name].use
+        (line,) = [line.text for line in said if line.text.startswith(f"{name} ")]
+        assert f"{100 * row['probe']:.1f} [" in line
+        if one.gain is not None:
+            assert row["over_usual"] == pytest.approx(one.gain.difference.value)
+    # the banner is of k-NN, and says so: the numbers of that column
+    first = max((name for name in recommended), key=lambda name: rows[name]["knn"])
+    ahead = rows[first]["knn"] - pixels["knn"]
+    (gain,) = [one for one in choices["knn-depth"] if one.model == first]
+    assert gain.gains["over_pixels"].value == pytest.approx(ahead)
+    (best,) = [one for one in front.answers if one.question == BEST]
+    assert f"{spell_points(gain.gains['over_pixels'])} over raw pixels" in best.effect
+    assert "by 20-NN with its best features" in best.effect

@@ -18,7 +18,7 @@ from sslens.comparisons.probing import (
 from sslens.statistics.estimate import Answer, Contrast, Estimate
 from sslens.table import Results
 
-WORDS = "Another block, pooling or probe than the usual one is worth its while."
+WORDS = "Another block or pooling than the usual one is worth its while."
 #: the exhibits that train probes
 PROBES = ("probe-depth", "probe-layers")
 READS = (*PROBES, "knn-depth")
@@ -105,11 +105,11 @@ class Recommendation:
 
 
 def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
-    """Recommend a probe for each model, or k-NN where no probes were trained.
+    """Recommend a linear probe for each model, or k-NN where no probes were trained.
 
-    The probe with the highest validation accuracy is compared with the usual one, a linear probe of
-    the last layer with its usual pooling, on the test images, which played no part in the choice.
-    If several probes tie, the usual one comes first, then the simplest one. Probes that have not
+    The linear probe with the highest validation accuracy is compared with the usual one, of the
+    last layer with its usual pooling, on the test images, which played no part in the choice. If
+    several probes tie, the usual one comes first, then the simplest one. Probes that have not
     converged, or with a setting at the end of those that were tried, are left out. Without probes
     it is k-NN that is recommended, chosen on a third of the images and compared on the others.
 
@@ -128,7 +128,7 @@ def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
         return tuple(_recommend_neighbours(one) for one in choices if not one.control)
     tables = [exhibit["probes"] for exhibit in exhibits]
     probes = pd.concat([table[~table.control] for table in tables], ignore_index=True)
-    probes = probes.drop_duplicates(["model", "tap", "pooling", "layers"])
+    probes = probes[probes.layers == 1].drop_duplicates(["model", "tap", "pooling"])
     probes = probes.assign(two=probes.tap.str.contains(PLUS, regex=False))
     knn = results["knn-depth"]["accuracies"] if "knn-depth" in results else None
     if knn is not None:
@@ -213,8 +213,8 @@ def _recommend(model: str, rows: pd.DataFrame, knn: pd.DataFrame | None) -> Reco
         why = usual.get("why") or "its training has not converged"
         return Recommendation(model, choice, choice, choice, "undecided", None, 0, unsettled=why)
     ordered = settled.sort_values(
-        ["validation", "usual", "layers", "two"],
-        ascending=[False, False, True, True],
+        ["validation", "usual", "two"],
+        ascending=[False, False, True],
         kind="stable",
     )
     best = ordered.iloc[0].to_dict()

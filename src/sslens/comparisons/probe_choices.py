@@ -1,4 +1,5 @@
-"""Which probe to use of each model: chosen on the validation images, judged on the test images."""
+"""Which linear probe to use of each model: chosen on the validation images, judged on the test
+images."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,8 +13,9 @@ from sslens.probes.linear.heads import Head
 def list_probe_choices(models: Models, trained: Sequence[ModelProbes]) -> Iterator[tuple[str, Row]]:
     """Make the rows of the table `choices` of an exhibit of probes.
 
-    Only probes that have converged with a setting inside those that were tried may be chosen. A
-    model of which the usual probe has not is left out.
+    Only linear probes that have converged with a setting inside those that were tried may be
+    chosen, of models and controls alike: what deeper ones gain is told in `families`. A model of
+    which the usual probe has not converged so is left out.
 
     Args:
         models: the models and the controls.
@@ -27,9 +29,11 @@ def list_probe_choices(models: Models, trained: Sequence[ModelProbes]) -> Iterat
 
 
 def _list_options(models: Models, trained: ModelProbes) -> Options:
-    """The settled probes of one model; of equally good ones the simplest comes first."""
-    heads = [head for head in trained.outcomes if is_settled(trained.rows[head])]
-    heads.sort(key=lambda head: (head.layers, len(head.columns)))
+    """The settled linear probes of one model; of equally good ones that of one tap comes first."""
+    heads = [
+        head for head in trained.outcomes if head.layers == 1 and is_settled(trained.rows[head])
+    ]
+    heads.sort(key=lambda head: len(head.columns))
     options = [_make_option(trained, head) for head in heads]
     return Options(trained.name, models.is_control(trained.name), options, trained.chosen_on)
 

@@ -94,8 +94,9 @@ def answer_sweeps(sweeps: "Sequence[Sweep]") -> Table:
     rows = []
     for sweep in sweeps:
         chosen, others = sweep.choose()
-        choice = sweep.choices[chosen]
+        choice, usual = sweep.choices[chosen], sweep.right[sweep.usual][others]
         judged = estimate_share(sweep.right[chosen][others]) if others.any() else Estimate(NAN)
+        gain = sweep.gain() if chosen != sweep.usual else Estimate(NAN)
         rows.append(
             {
                 "model": sweep.model,
@@ -106,6 +107,10 @@ def answer_sweeps(sweeps: "Sequence[Sweep]") -> Table:
                 "k": choice.k,
                 "knn_features": choice.scale,
                 "knn_images": int(others.sum()),
+                "knn_chosen_on": int((~others).sum()) if others.any() else NAN,
+                "options": len(sweep.choices),
+                "usual": float(usual.mean()) if others.any() else NAN,
+                **gain.columns("over_usual"),
                 "chance": sweep.chance,
             }
         )

@@ -20,7 +20,9 @@ def write_how_chosen(rows: Sequence[Mapping[str, Any]], most: int = FEW) -> list
     by = _write_counts(first, "chosen_on")
     chosen = f", chosen on {by}" if by else ""
     over = _write_counts(first, "images") or "no"
-    told = [f"Best features{chosen}; intervals: 95 %, over the {over} images that did not choose."]
+    told = [
+        f"Best features{_name_ks(rows)}{chosen}; intervals: 95 %, over the {over} images that did not choose."
+    ]
     few = first["probe_chosen_on" if first["probe"] == first["probe"] else "knn_chosen_on"]
     if few == few and is_hard_to_choose(int(first["options"]), int(few)):
         told.append(f"So few can hardly tell {int(first['options'])} choices apart.")
@@ -47,6 +49,12 @@ def _write_against_usual(rows: Sequence[Mapping[str, Any]], most: int) -> list[s
         return ["Not shown to beat the usual choice, the last layer's."]
     better = f"Better than the usual choice, the last layer's: {_name_few(sides['more'], most)}"
     return [better + (f"; worse: {_name_few(sides['less'], most)}." if sides["less"] else ".")]
+
+
+def _name_ks(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The numbers of neighbours, where these were chosen too: they are not the same of all rows."""
+    ks = sorted({int(row["k"]) for row in rows if row["k"] == row["k"]})
+    return f" and k ({ks[0]} to {ks[-1]})" if len(ks) > 1 else ""
 
 
 def _name_few(names: Sequence[str], most: int) -> str:
