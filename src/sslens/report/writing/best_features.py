@@ -20,9 +20,8 @@ def write_how_chosen(rows: Sequence[Mapping[str, Any]], most: int = FEW) -> list
     by = _write_counts(first, "chosen_on")
     chosen = f", chosen on {by}" if by else ""
     over = _write_counts(first, "images") or "no"
-    told = [
-        f"Best features{_name_ks(rows)}{chosen}; intervals: 95 %, over the {over} images that did not choose."
-    ]
+    over = f"intervals: 95 %, over the {over} images that did not choose."
+    told = [f"Best features{_name_ks(rows)}{chosen}; {over}"]
     few = first["probe_chosen_on" if first["probe"] == first["probe"] else "knn_chosen_on"]
     if few == few and is_hard_to_choose(int(first["options"]), int(few)):
         told.append(f"So few can hardly tell {int(first['options'])} choices apart.")
