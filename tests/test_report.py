@@ -670,6 +670,7 @@ def test_a_block_that_is_pointed_at_is_said_with_its_neighbours_accuracy() -> No
         "model": ["mae", "mae", "cnn"],
         "tap": ["blocks.0", "blocks.0", "layer1"],
         "pooling": ["cls", "mean", "mean"],
+        "main": [True, False, True],
         "vote": "weighted",
         "features": "raw",
         "k": 20,
