@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 import sslens
 from checkpoints import EXAMPLES
+from forks import together
 from released import LIGHTNING
 from sslens import cli, zoo
 from sslens.errors import InputError
@@ -390,3 +391,44 @@ def test_options_are_taken_wherever_a_model_is_named(
         source, "photos", analyses="cka-blocks", controls=False, quiet=True, batch=4
     )
     assert not result.cka("mine").empty
+
+
+@pytest.mark.slow
+def test_parts_of_sharded_tensors_are_saved_whole_as_refusals_say(tmp_path: Path) -> None:
+    """FSDP's files of one process, of both versions: refused, and read once they are saved as the
+    refusal says."""
+    together(lambda: save_shards(tmp_path))
+    for name in ("first", "second", "flat"):
+        said = refuse(tmp_path / f"{name}.pth", **HEADS)
+        assert "StateDictType.FULL_STATE_DICT" in said
+        assert "full_state_dict=True" in said or name == "flat"
+        require_same(zoo.load(tmp_path / f"{name}-whole.pth", **HEADS))
+
+
+def save_shards(folder: Path) -> None:
+    """Save a network in one of two processes: its part, and whole."""
+    import torch.distributed as dist
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FullyShardedDataParallel, StateDictType, fully_shard
+
+    warnings.simplefilter("ignore")
+    dist.init_process_group("gloo")
+    files = {}
+    network = FullyShardedDataParallel(
+        vit("learned").requires_grad_(True), device_id=torch.device("cpu")
+    )
+    with FullyShardedDataParallel.state_dict_type(network, StateDictType.LOCAL_STATE_DICT):
+        files["first"] = network.state_dict()
+        files["flat"] = {key: value.local_tensor() for key, value in files["first"].items()}
+    with FullyShardedDataParallel.state_dict_type(network, StateDictType.FULL_STATE_DICT):
+        files["first-whole"] = files["flat-whole"] = network.state_dict()
+    other = vit("learned").requires_grad_(True)
+    fully_shard(other, mesh=init_device_mesh("cpu", (2,)))
+    files["second"] = other.state_dict()
+    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    files["second-whole"] = get_model_state_dict(other, options=whole)
+    if dist.get_rank() == 0:
+        for name, state in files.items():
+            torch.save(state, folder / f"{name}.pth")
+    dist.destroy_process_group()

@@ -65,6 +65,8 @@ HARMFUL = (
     "io",
     "_io",
 )
+#: the modules of tensors that are cut up among processes; their files ask for `getattr` too
+SHARDED, SHARDING = "torch.distributed.", ("__builtin__.getattr", "builtins.getattr")
 #: how deep modules may lie in one another, and how many are looked at
 DEPTH, MOST = 64, 100_000
 
@@ -93,6 +95,14 @@ def make_refusal(path: Path, called: tuple[str, ...], tree: Any, states: list[st
         states: the keys that lead to the tensors by name, as "model/backbone".
     """
     harmful = [name for name in called if is_harmful(name)]
+    sharded = next((name for name in called if name.startswith(SHARDED)), None)
+    if sharded is not None and set(harmful) <= set(SHARDING):
+        return InputError(
+            f"{path} was refused, and nothing in it was run: it holds one process's parts of"
+            f" tensors that were cut up among several ({sharded}). Save them whole in the training,"
+            " with StateDictType.FULL_STATE_DICT of FSDP, or full_state_dict=True of"
+            " torch.distributed.checkpoint, and give that file."
+        )
     if harmful:
         return InputError(
             f"{path} was refused, and nothing in it was run: its pickle asks for {harmful[0]},"
