@@ -205,6 +205,7 @@ def test_folders_are_named_for_what_they_are(tmp_path: Path) -> None:
             "by FSDP with its weights flattened and cut",
         ),
         ({"h.0.qweight": torch.zeros(8)}, "holds quantised weights (h.0.qweight)"),
+        ({"base.qkv.lora_A.weight": torch.zeros(2, 4)}, "holds an adapter (LoRA: base.qkv.lora_A"),
         (
             {k: v.to(torch.int8) if v.ndim == 2 else v for k, v in build(VIT).state_dict().items()},
             "as whole numbers, the first blocks.0.attn.qkv.weight (int8): they were quantised",

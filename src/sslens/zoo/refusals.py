@@ -27,6 +27,8 @@ _DETECTORS = (
 )
 #: ends of keys that quantisation writes: bitsandbytes, GPTQ, AWQ, torchao
 _QUANTISED = re.compile(r"\.(SCB|weight_format|absmax|quant_map|qweight|qzeros|scales|g_idx)$")
+#: names that peft's LoRA writes
+_ADAPTER = re.compile(r"\.lora_[AB]\.")
 _FLAT = re.compile(r"(^|\.)_?flat_param(_\d+)?$")
 
 
@@ -62,6 +64,11 @@ def refuse_others(contents: Contents, *, detectors: bool = False) -> None:
         raise InputError(
             f"{where} holds quantised weights ({quantised}), which are read by the library that"
             " wrote them alone: give the file from before the quantisation."
+        )
+    if adapter := next((key for key in keys if _ADAPTER.search(key)), None):
+        raise InputError(
+            f"{where} holds an adapter (LoRA: {adapter}), which changes the weights of a network:"
+            " merge it into its network, with merge_and_unload of peft, and save that."
         )
     if not detectors:
         return
