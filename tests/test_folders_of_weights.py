@@ -164,6 +164,11 @@ def test_a_network_that_was_cut_off_is_refused(tmp_path: Path) -> None:
         ({"num_attention_heads": "12"}, "says '12' for the heads: expected a whole number"),
         ({"hidden_act": "gelo"}, 'hidden_act "gelo", which is not known here: did you mean gelu'),
         ({"layer_norm_eps": [1]}, "says layer_norm_eps [1]: expected a small number"),
+        ({"image_size": 10**6}, "says 1000000 for the image_size, beyond any network"),
+        (
+            {"num_hidden_layers": 10**9},
+            "for the blocks, beyond any network: expected at most 4,096",
+        ),
         ([1], "holds no settings by name"),
     ],
 )

@@ -283,7 +283,7 @@ def test_maps_go_to_another_process(model: Backbone, images: ImageSet, store: St
     [
         ({"side": 30}, r"patches of 8 px, which do not divide 30 px: give 24 or 32 as side"),
         ({"side": 5}, r"do not divide 5 px: give 8 as side"),
-        ({"side": 0}, r"Images of 0 px cannot be: give 1 or more as side"),
+        ({"side": 0}, r"Images of 0 px cannot be seen: give 1 to 16,384 as side"),
         ({"side": 64, "fit": "padd"}, r'no fit "padd" of images: did you mean pad\?'),
         ({"side": 64, "longest": 32}, r"for padded images only: give fit=\"pad\""),
         ({"side": 64, "longest": 80, "fit": "pad"}, r"80 px cannot be padded to 64 px"),

@@ -436,7 +436,7 @@ def test_options_stand_after_an_at(tmp_path: Path) -> None:
     assert with_image_size("a.pth@heads=2", 64) == "a.pth@num_heads=2,image_size=64"
 
 
-def test_a_model_sees_images_of_another_size() -> None:
+def test_a_model_sees_images_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
     source = "random:vit_nano_patch8_32:1"
     model = sslens.load(f"{source}@image_size=64,name=mine")
     assert (model.name, model.transform.crop, model.transform.resize) == ("mine", 64, 64)
@@ -447,6 +447,16 @@ def test_a_model_sees_images_of_another_size() -> None:
         model(torch.zeros(1, 3, 32, 32))
     with pytest.raises(InputError, match="patches of 8 px, which do not divide 60 px: give 56 or"):
         sslens.load(source, image_size=60)
+    with pytest.raises(InputError, match="80000 px cannot be seen: give 1 to 16,384 as image_size"):
+        sslens.load(source, image_size=80_000)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr(type(model.network), "set_input_size", fail, raising=True)
+    with pytest.raises(InputError, match=r"96 px \(can't allocate memory\): give a smaller image"):
+        sslens.load(source, image_size=96)
+    monkeypatch.undo()
     cut = sslens.load("random:vit_tiny_patch16_224").transform
     assert at_image_size(sslens.load("random:resnet18"), 112).transform.resize == cut.resize // 2
 

@@ -17,6 +17,9 @@ from sslens.errors import InputError
 from sslens.models.backbone import Backbone, Pixels
 from sslens.models.tracing import trace_shapes
 
+#: pixels of the largest side of images
+LARGEST = 1 << 14
+
 
 @final
 @dataclass(frozen=True)
@@ -182,9 +185,9 @@ def patch_side(model: Backbone) -> int | None:
 
 
 def _require_side(side: int, parameter: str) -> None:
-    if side < 1:
-        mend = f"give 1 or more as {{{parameter}}}"
-        raise InputError(f"Images of {side} px cannot be", mend=mend)
+    if not 1 <= side <= LARGEST:
+        mend = f"give 1 to {LARGEST:,} as {{{parameter}}}"
+        raise InputError(f"Images of {side} px cannot be seen", mend=mend)
 
 
 def _rebuild(model: Backbone, network: nn.Module, transform: EvalTransform, side: int) -> Backbone:
@@ -235,7 +238,14 @@ def _resize(model: Backbone, side: int, parameter: str) -> nn.Module:
         with warnings.catch_warnings():
             # of BEiT's, where timm calls torch in ways that are slow or will be given up
             warnings.simplefilter("ignore", UserWarning)
-            network.set_input_size(img_size=(side, side))  # type: ignore[operator]
+            try:
+                network.set_input_size(img_size=(side, side))  # type: ignore[operator]
+            except (RuntimeError, MemoryError) as error:  # its tables do not fit into memory
+                raise InputError(
+                    f"{model.name} cannot be given images of {side} px"
+                    f" ({(str(error).splitlines() or ['no memory'])[0]:.80})",
+                    mend=f"give a smaller {{{parameter}}}",
+                ) from error
     if not isinstance(network, networks.TRANSFORMERS):
         try:
             trace_shapes(network, side)

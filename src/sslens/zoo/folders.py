@@ -25,6 +25,9 @@ _OWN = re.compile(r"(pytorch_model|model|open_clip_pytorch_model|open_clip_model
 LIMIT = 4 * 2**20
 #: pixels of the largest side to which a processor resizes images
 LARGEST = 1 << 16
+#: the largest whole number that a network has in its settings, by what it is of: a side in pixels,
+#: a count, a width; those that were released have 1,024 px at most, and 63 blocks
+BOUNDS = {"image_size": 1 << 12, "blocks": 1 << 12, "heads": 1 << 12, "width": 1 << 20}
 #: PIL's numbers of interpolations
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}
 
@@ -156,6 +159,11 @@ def _read_hints(path: Path, config: Mapping[str, Any]) -> Hints:
         if value is not None and (type(value) is not int or value < 1):
             shown = shorten(repr(value), 80)
             raise InputError(f"{path} says {shown} for the {key}: expected a whole number.")
+        if value is not None and value > BOUNDS[key]:
+            raise InputError(
+                f"{path} says {shorten(str(value), 80)} for the {key}, beyond any network: expected"
+                f" at most {BOUNDS[key]:,}."
+            )
     eps = config.get("layer_norm_eps")
     if eps is not None and (not isinstance(eps, int | float) or not 0 <= eps < 1):
         raise InputError(
