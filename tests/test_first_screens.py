@@ -29,9 +29,11 @@ from sslens.report.front import Answer, Front, Overview, Point
 from sslens.report.front.making import Compared, make_front
 from sslens.report.overview import draw_overview
 from sslens.report.stills import draw_still
+from sslens.report.verdicts import make_table
 from sslens.report.writing import sentences
 from sslens.report.writing.front import write_alike
-from sslens.statistics.estimate import Estimate
+from sslens.statistics.estimate import Contrast, Estimate
+from sslens.statistics.verdicts import Part, Verdict, reach_verdict
 from sslens.table import Results
 
 CONTROLS = ("random #0", "pixels")
@@ -417,3 +419,18 @@ def changes_of_a_cnn() -> Results:
     frame = frame.assign(equivariance_low=-0.1, equivariance_high=0.1, tested=32)
     table = replace(results.tables["changes"], frame=frame)
     return Results({"changes": table})
+
+
+def test_a_claim_without_controls_says_where_its_control_is() -> None:
+    rise = Estimate(0.3, 0.1, 0.5, "minibatches", 32)
+    part = Part("", Contrast("the rise", "before", rise), 0.02, "cka")
+    ran = [reach_verdict(claim, [part], members={}) for claim in ("c9", "c6")]
+    table = make_table([*ran, Verdict("c8", "not run", why="no probes")]).frame
+    assert table.controls.tolist() == [
+        "random weights that were fine-tuned alike, in its second difference",
+        "none",
+        "",
+    ]
+    front = make_front({}, ran, models("a"), Compared())
+    controls = {one.label: one.control for one in front.answers}
+    assert controls == {"C9": table.controls[0], "C6": ""}

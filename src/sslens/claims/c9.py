@@ -40,6 +40,10 @@ READS = ("cka-finetune",)
 TYPES = ("qkv", "norm1")
 
 
+#: what stands in place of a control: it is one of the differences that decide
+CONTROL = "random weights that were fine-tuned alike, in its second difference"
+
+
 def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     """Judge whether fine-tuned REC models come nearer to pre-trained JE models and end near them.
 

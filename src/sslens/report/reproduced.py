@@ -8,7 +8,7 @@ from sslens.own_files import OwnFiles
 from sslens.report.older import PAGE
 from sslens.report.outcomes import ReproducedExhibit
 from sslens.report.writing import reproduced as writing
-from sslens.report.writing.numbers import spell_printed
+from sslens.report.writing.numbers import spell_printed, typeset
 from sslens.store import write_text
 from sslens.table import Table
 
@@ -136,6 +136,7 @@ def _render(exhibits: Sequence[ReproducedExhibit], command: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["typeset"] = typeset
     return environment.get_template("reproduced.html.jinja").render(
         exhibits=exhibits,
         command=command,
@@ -143,6 +144,8 @@ def _render(exhibits: Sequence[ReproducedExhibit], command: str) -> str:
         spell=spell_printed,
         spell_found=writing.spell_found,
         state=writing.write_state,
+        reasons=list(writing.write_reasons(exhibits)),
+        outcomes=writing.write_outcomes,
         say=writing.write_agreement,
         effect=writing.spell_claim_effect,
     )

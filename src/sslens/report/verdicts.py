@@ -49,7 +49,10 @@ UNITS = {
     ),
     "published": "the same difference as the papers print it, in the units of the effect",
     "papers": "what the papers say, letter by letter, with the place and the numbers printed there",
-    "controls": "the same difference of controls, or levels to compare with",
+    "controls": (
+        "the same difference of controls, or levels to compare with; or where in the claim a"
+        " control is; none, where there is none"
+    ),
     "members": "the models that took part",
     "why": "what decided, or what is missing",
 }
@@ -134,10 +137,7 @@ def make_table(verdicts: Sequence[Verdict]) -> Table:
             "level": LEVELS.get(verdict.scope, ""),
             "strength": verdict.strength if verdict.parts else NAN,
             "papers": "; ".join(map(str, verdict.papers)),
-            "controls": "; ".join(
-                f"{one.a} less {one.b} {spell_effect(one.difference, verdict.parts[0].kind)}"
-                for one in verdict.controls
-            ),
+            "controls": _write_controls(verdict),
             "members": "; ".join(
                 f"{group}: {', '.join(models)}" for group, models in (verdict.members or {}).items()
             ),
@@ -145,6 +145,30 @@ def make_table(verdicts: Sequence[Verdict]) -> Table:
         }
         rows += [row | _fill_part(part) for part in verdict.parts] or [row]
     return Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)
+
+
+def _write_controls(verdict: Verdict) -> str:
+    """Write the controls of a verdict, or that it has none; empty if it was not run."""
+    if not verdict.parts:
+        return ""
+    told = [
+        f"{one.a} less {one.b} {spell_effect(one.difference, verdict.parts[0].kind)}"
+        for one in verdict.controls
+    ]
+    return "; ".join(told) or name_control(verdict.claim) or "none"
+
+
+def name_control(claim: str) -> str:
+    """Name what stands in place of a control among the differences of a claim; empty if nothing
+    does.
+
+    >>> name_control("c9")
+    'random weights that were fine-tuned alike, in its second difference'
+    """
+    if claim not in names("claims"):
+        return ""
+    named: str = getattr(plugin("claims", claim), "CONTROL", "")
+    return named
 
 
 def _fill_part(part: Part) -> dict[str, Any]:

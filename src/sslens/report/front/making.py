@@ -32,6 +32,7 @@ from sslens.report.front.screen import (
     Overview,
     Point,
 )
+from sslens.report.verdicts import name_control
 from sslens.report.writing import blindness, changes, choosing
 from sslens.report.writing import front as words
 from sslens.report.writing.cards import write_card, write_dense_card
@@ -174,7 +175,8 @@ def _answer_claims(
     for claim, several in by_claim.items():
         reads = plugin("claims", claim).READS if claim in names("claims") else (links.get(claim),)
         link = next((str(name) for name in reads if name in results), "")
-        yield words.write_claim_answer(several, link)
+        answer = words.write_claim_answer(several, link)
+        yield replace(answer, control=answer.control or name_control(claim))
 
 
 def _list_not_run(verdicts: Sequence[Verdict], compared: Compared) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from sslens.report.outcomes import ComparedNumber, JudgedClaim, ReproducedExhibit
-from sslens.report.writing.numbers import spell_difference, spell_printed
+from sslens.report.writing.numbers import list_names, spell_difference, spell_printed
 
 #: columns of a terminal that the names of exhibits take
 WIDTH = 20
@@ -35,13 +35,39 @@ def write_agreement(number: ComparedNumber) -> str:
     return words.get(number.agreement, f"not comparable: {number.why}")
 
 
-def write_state(one: ReproducedExhibit) -> str:
-    """Say in a line what became of an exhibit."""
+def write_state(one: ReproducedExhibit, *, why: bool = True) -> str:
+    """Say in a line what became of an exhibit.
+
+    Args:
+        one: the exhibit.
+        why: whether it is said why it is not on the authors' weights.
+    """
     if one.state in ("not run", "failed"):
         return f"{one.state}: {one.why}"
     stored = "stored, " if one.state == "stored" else ""
-    because = f" (not on the authors' weights: {one.why})" if one.why else ""
+    because = f" (not on the authors' weights: {one.why})" if one.why and why else ""
     return f"{stored}on {one.on}{because}"
+
+
+def write_reasons(exhibits: Sequence[ReproducedExhibit]) -> Iterator[str]:
+    """Say why exhibits are not on the authors' weights: each reason once, with the exhibits."""
+    by_reason: dict[str, list[str]] = {}
+    for one in exhibits:
+        if one.why and one.state in ("computed", "stored"):
+            by_reason.setdefault(one.why, []).append(one.exhibit.name)
+    for reason, names in by_reason.items():
+        yield f"Not on the authors' weights, for {reason}: {list_names(names)}."
+
+
+def write_outcomes(one: ReproducedExhibit) -> str:
+    """Say in a line what became of the claims of an exhibit.
+
+    >>> from sslens.exhibits import find
+    >>> claim = JudgedClaim("c1", "It is so.", "undecided", None, "")
+    >>> write_outcomes(ReproducedExhibit(find("cka-blocks"), "computed", "", {}, claims=(claim,)))
+    'C1 undecided'
+    """
+    return "; ".join(f"{claim.claim.upper()} {claim.outcome}" for claim in one.claims)
 
 
 def spell_claim_effect(claim: JudgedClaim) -> str:
