@@ -1,6 +1,6 @@
 """How often measures without labels choose a good checkpoint of a training, on our own records.
 
-    python runs/choosing.py                    # all records of version 4 and 3 of the scenes
+    python runs/choosing.py                    # all records of the scenes
     python runs/choosing.py FOLDER …           # the records in these folders
 
 A record is a training's log (`NAME.jsonl`), which says of ten or more steps the 20-NN accuracy on
@@ -38,7 +38,7 @@ import scipy
 from sslens.statistics.proportions import Counts
 
 HERE = Path(__file__).resolve().parent
-FOLDERS = (HERE / "trials" / "scenes-v4", HERE / "scenes")
+FOLDERS = (HERE / "scenes",)
 #: fewest steps of a record, and the accuracy that is as good as the best
 STEPS, CLOSE = 10, 0.01
 #: CKA with the last state from which on a state is taken for the last one

@@ -64,7 +64,7 @@ def write_outcomes(one: ReproducedExhibit) -> str:
 
     >>> from sslens.exhibits import find
     >>> claim = JudgedClaim("c1", "It is so.", "undecided", None, "")
-    >>> write_outcomes(ReproducedExhibit(find("cka-blocks"), "computed", "", {}, claims=(claim,)))
+    >>> write_outcomes(ReproducedExhibit(find("cka-blocks"), "computed", "", {}, "", claims=(claim,)))
     'C1 undecided'
     """
     return "; ".join(f"{claim.claim.upper()} {claim.outcome}" for claim in one.claims)
