@@ -1,6 +1,7 @@
 """What changed between two checkpoints: names, shapes, types, and how far the weights went."""
 
 import copy
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -514,3 +515,62 @@ def test_the_page_on_two_models_with_images(tmp_path: Path) -> None:
     assert pairs.by.tolist() == ["k-NN"]  # one of the two has no classifier
     assert 0 <= pairs.moved[0] <= 1
     assert len(list((out / "sheets" / "images-moved").glob("*.png"))) == 2
+
+
+def write_copies(folder: Path) -> dict[str, Path]:
+    """One network as its authors wrote it (a file of DINO, with another student), in Hugging Face's
+    names, in timm's, in 8-bit integers and in 8-bit floats with scales."""
+    state = ARCH.build(3).state_dict()
+    narrow = {
+        key: (value / (value.abs().amax(1) / 448)[:, None]).to(torch.float8_e4m3fn)
+        for key, value in state.items()
+        if value.ndim == 2
+    }
+    scales = {f"{key}_scale": (state[key].abs().amax(1) / 448)[:, None] for key in narrow}
+    written = {
+        "theirs": rename(state),
+        "timm": dict(state),
+        "int8": quantise(state, "compressed-tensors"),
+        "float8": {**state, **narrow, **{key: one.clone() for key, one in scales.items()}},
+    }
+    official = {
+        "teacher": {f"backbone.{key}": value for key, value in state.items()},
+        "student": {f"module.backbone.{k}": v for k, v in ARCH.build(4).state_dict().items()},
+        "dino_loss": {"center": torch.zeros(1, 8)},
+    }
+    torch.save(official, folder / "official.pth")
+    for name, tensors in written.items():
+        save_file(tensors, folder / f"{name}.safetensors")
+    return {"official": folder / "official.pth"} | {
+        name: folder / f"{name}.safetensors" for name in written
+    }
+
+
+@pytest.mark.slow
+def test_copies_and_eight_bits_are_held_against_each_other_with_images(tmp_path: Path) -> None:
+    """Copies of one network are the same to the rounding of float32, at every tap, and none of
+    their predictions moves; of 8 bits the first matrix that was rounded is named."""
+    copies = write_copies(tmp_path)
+    line = [f"{path}@heads=4" for path in copies.values()]
+    out = tmp_path / "out"
+    common = ["--images", "scenes:1:48", "--batch", "8", "--out", str(out)]
+    assert cli.main(["diff", *line, *common]) == 0
+    taps = pd.read_csv(out / "tables" / "layers-changed" / "taps.csv")
+    moved = pd.read_csv(out / "tables" / "images-moved" / "pairs.csv").set_index("model_b")
+    for name in ("theirs", "timm"):
+        own = taps[taps.model_b == name]
+        assert len(own) == len(taps) / 4
+        assert (own.difference <= 2e-6).all()
+        assert not own.beyond.any()
+        assert moved.moved[name] == 0
+    for name, least in (("int8", 1e-3), ("float8", 1e-2)):
+        own = taps[taps.model_b == name]
+        assert own.tap[own.beyond].iloc[0] == "blocks.0.attn.qkv"
+        assert least < own.difference.max() < 0.2
+    front = json.loads((out / "front.json").read_text())
+    assert front["terms"].startswith("official is the teacher (beside it: student).")
+    answers = {one["question"]: one for one in (*front["answers"], *front["more_answers"])}
+    first = "Which layer of {} is the first to compute something else?"
+    assert answers[first.format("theirs")]["word"] == "none"
+    assert answers[first.format("int8")]["names"] == "blocks.0.attn.qkv"
+    assert answers["Are the weights of timm the same?"]["word"] == "the same"

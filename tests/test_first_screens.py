@@ -28,7 +28,7 @@ from sslens.report.colours import choose_colours, number_curves
 from sslens.report.front import Answer, Front, Overview, Point
 from sslens.report.front.making import Compared, make_front
 from sslens.report.overview import draw_overview
-from sslens.report.stills import draw_still
+from sslens.report.stills import begins_at_zero, choose_reach, draw_still
 from sslens.report.verdicts import make_table
 from sslens.report.writing import sentences
 from sslens.report.writing.front import write_alike
@@ -268,12 +268,12 @@ def test_the_screen_of_a_difference_begins_with_the_weights() -> None:
     found = {question: (one.word, one.names) for question, one in answers.items()}
     assert list(found.items()) == [
         ("Are the weights the same?", ("12% apart", "")),
-        ("Which layers were not touched?", ("these", "block 0")),
         ("Which layer is the first to compute something else?", ("found", "blocks.1")),
-        ("How alike are the layers at the same depth?", ("0.40 or more", "")),
-        ("Did predictions move?", ("25.0%", "")),
+        ("Which predictions moved?", ("25.0%", "")),
         ("Is b better at the classes than a?", ("yes", "")),
-        ("Did images move among the others?", ("0.300", "")),
+        ("Which layers were not touched?", ("these", "block 0")),
+        ("How alike are the layers at the same depth?", ("0.40", "")),
+        ("How far did images move among the others?", ("0.300", "")),
         ("What is in one of a and b alone?", ("1 tensor", "")),
     ]
     assert answers["Are the weights the same?"].effect == (
@@ -340,7 +340,11 @@ def test_an_axis_of_even_changes_begins_at_zero() -> None:
     (cells, relative, _) = figure.panels[0]
     assert cells is None
     assert relative is not None
-    assert relative.limits == (0.0, pytest.approx(1.05 * 0.0204))  # type: ignore[union-attr]
+    assert isinstance(relative, Lines)
+    assert begins_at_zero(relative)
+    assert choose_reach(relative) == (0.0, pytest.approx(0.0204, rel=1e-2))
+    line = Line("", np.arange(2.0), np.array([0.5, 0.9]))
+    assert choose_reach(Lines("", "", "", (line,), (0.0, 1.0)))[0] > 0.4
 
 
 # ------------------------------------------------------------------------------------------------

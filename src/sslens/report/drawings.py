@@ -14,6 +14,7 @@ from PIL import Image
 from sslens.figure import Figure, Heatmap, Lines, Panel, Picture, Sheet, encode_picture
 from sslens.figure.pictures import PREFIX
 from sslens.figure.sheets import BETWEEN
+from sslens.report.stills import begins_at_zero
 
 Kind: TypeAlias = Literal["map", "lines", "sheet", "picture"]
 #: the order of a section's drawings, after a map whose cells pick
@@ -259,7 +260,8 @@ def _encode_lines(panel: Lines, held: _Held) -> Mapping[str, Any]:
         positions = held.add(tuple(round(float(x), 5) for x in line.x))
         lines.append([held.add(line.name), int(line.control), positions, own])
         start = stop
-    return {"log": panel.log_x, "ends": [whole["low"], whole["high"]], "lines": lines}
+    zero = int(begins_at_zero(panel))
+    return {"log": panel.log_x, "zero": zero, "ends": [whole["low"], whole["high"]], "lines": lines}
 
 
 def pack(values: Float[np.ndarray, " value"]) -> Packed:

@@ -253,7 +253,7 @@ function drawLines(drawing, panel, width) {
   const tall = labelled.reduce((sum, curve) => sum + 15 * Math.min(Math.ceil(widthOf(curve.name) / Math.max(names, 40)), 3), 0);
   const left = 48, top = 22, H = narrow ? 260 : Math.max(300, Math.min(W * 0.5, 380), Math.min(tall, 480)), right = W - names - (narrow ? 8 : 26), bottom = H - 36;
   const drawn = curves.flatMap(curve => [...curve.y, ...(curve.style === "grey" ? [] : [...curve.low, ...curve.high])]);
-  const span = ends(drawn), rise = 0.04 * (span[1] - span[0]), [y0, y1] = [span[0] - rise, span[1] + rise];
+  const fitted = ends(drawn), span = panel.zero ? [0, fitted[1]] : fitted, rise = 0.04 * (span[1] - span[0]), [y0, y1] = [span[0] - rise, span[1] + rise];
   const reach = ends(curves.flatMap(curve => [...curve.x])), [x0, x1] = curves.length ? reach : [0, 1];
   const X = value => left + (value - x0) / (x1 - x0) * (right - left), Y = value => bottom - (value - y0) / (y1 - y0) * (bottom - top);
   const picture = svg("svg", {width: W, height: H, viewBox: `0 0 ${W} ${H}`, "aria-hidden": "true"});

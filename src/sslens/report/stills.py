@@ -17,6 +17,8 @@ VIRIDIS = (
     *("440154", "481a6c", "472f7d", "414487", "39568c", "31688e", "2a788e", "23888e"),
     *("1f988b", "22a884", "35b779", "54c568", "7ad151", "a5db36", "d2e21b", "fde725"),
 )
+#: values of a curve that differ by less, of the greatest, are even
+EVEN = 0.05
 LETTER, LINE = 6.6, 14.0  # the width of a letter, and the height of a line of labels, in pixels
 
 
@@ -139,13 +141,31 @@ def choose_lines(lines: Sequence[Line]) -> tuple[list[Line], list[Line], list[Li
     return models[:COLOURED], controls[:4], [*models[COLOURED:], *controls[4:]]
 
 
+def choose_reach(panel: Lines) -> tuple[float, float]:
+    """The least and the greatest value that are drawn: those of the curves, or 0 and the greatest
+    where these are nearly even (`begins_at_zero`)."""
+    low, high = _find_ends(np.concatenate([np.zeros(0), *(line.y for line in panel.lines)]))
+    return (0.0, high) if begins_at_zero(panel) else (low, high)
+
+
+def begins_at_zero(panel: Lines) -> bool:
+    """Whether an axis begins at 0: that of sizes that are even within a twentieth, of which a scale
+    that fits them would make a slope."""
+    values = np.concatenate([np.zeros(0), *(line.y for line in panel.lines)])
+    values = values[np.isfinite(values)]
+    if not values.size or panel.limits is None or panel.limits[0] != 0:
+        return False
+    low, high = values.min(), values.max()
+    return bool(low > 0 and high - low < EVEN * high)
+
+
 def _draw_curves(panel: Lines, colours: Mapping[str, int]) -> str:
     coloured, controls, grey = choose_lines(panel.lines)
     places = np.concatenate([np.zeros(0), *(line.x for line in panel.lines)])
     places = np.log10(places) if panel.log_x else places
     axes = _Axes(
         _find_ends(places),
-        _find_ends(np.concatenate([np.zeros(0), *(line.y for line in panel.lines)])),
+        choose_reach(panel),
         (50.0, 26.0, 400.0, 270.0),
     )
     marks = [

@@ -10,6 +10,7 @@ from sslens.models.backbone import Backbone
 from sslens.zoo import download
 from sslens.zoo.architecture import read_arch
 from sslens.zoo.builders import wrap_network
+from sslens.zoo.files import Contents
 from sslens.zoo.folders import read_checkpoint
 from sslens.zoo.identity import (
     choose_evaluation,
@@ -19,6 +20,7 @@ from sslens.zoo.identity import (
     require_finite,
 )
 from sslens.zoo.insides import name_weights
+from sslens.zoo.quantised import dequantise_states, describe_kinds
 from sslens.zoo.recognise import Recognised, recognise
 
 
@@ -32,7 +34,7 @@ def load_card(card: Card, *, num_heads: int | None = None, branch: str | None = 
     path = download.fetch(card)
     heads = card.heads if card.file is None else None  # what is shipped says its own
     checkpoint = recognise(
-        read_checkpoint(path), branch=branch or card.branch, num_heads=num_heads or heads
+        _read_floats(path), branch=branch or card.branch, num_heads=num_heads or heads
     )
     require_claims(card, checkpoint, path)
     return _build(checkpoint, path, card=card, source=card.name, num_heads=num_heads, branch=branch)
@@ -46,7 +48,7 @@ def load_file(
     Raises:
         InputError: the file cannot be read or recognised, or its weights do not fit.
     """
-    contents = read_checkpoint(path)
+    contents = _read_floats(path)
     checkpoint = recognise(contents, branch=branch, num_heads=num_heads)
     card = None if checkpoint.claim.written is not None else find_card(path, checkpoint)
     if card is not None:
@@ -54,6 +56,17 @@ def load_file(
             contents, branch=branch or card.branch, num_heads=num_heads or card.heads
         )
     return _build(checkpoint, path, card=card, source=source, num_heads=num_heads, branch=branch)
+
+
+def _read_floats(path: Path) -> Contents:
+    """Read a checkpoint file; weights in 8 bits are multiplied by their scales, which is said."""
+    contents, kinds = dequantise_states(read_checkpoint(path))
+    for what in describe_kinds(kinds):
+        warn_of_doubt(
+            f"{path} holds {what}, by which they are multiplied: the network computes in float32,"
+            " not in 8 bits."
+        )
+    return contents
 
 
 def _build(

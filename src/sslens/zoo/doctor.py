@@ -27,6 +27,7 @@ from sslens.zoo.identity import (
 )
 from sslens.zoo.insides import INDEX
 from sslens.zoo.keys import find_pattern, find_shared_start
+from sslens.zoo.quantised import dequantise_states, describe_kinds
 from sslens.zoo.recognise import Recognised, find_layout, recognise
 from sslens.zoo.suspicions import find_suspicions
 
@@ -131,11 +132,11 @@ def examine(
     facts: dict[str, Any] = {}
     try:
         facts["file"] = _describe_size(path)
-        inside = read_checkpoint(path)
+        inside, kinds = dequantise_states(read_checkpoint(path))
         facts["file"] += f", {_describe_form(path, inside)}"
     except InputError as error:
         return Diagnosis(told, error.spelt(spell), facts)
-    facts["holds"] = list(_describe_states(inside))
+    facts["holds"] = [*_describe_states(inside), *describe_kinds(kinds)]
     try:
         checkpoint = recognise(
             inside,

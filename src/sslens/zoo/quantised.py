@@ -1,12 +1,13 @@
 """Weights in 8 bits with their scales beside them, as floating-point numbers again."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
 
 from sslens.zoo.arrays import Array
+from sslens.zoo.files import Contents
 
 #: the number types that scales belong to
 NARROW = ("int8", "uint8")
@@ -74,6 +75,31 @@ def dequantise(state: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, 
         elif key not in left_out:
             whole[key] = value
     return whole, kinds
+
+
+def dequantise_states(contents: Contents) -> tuple[Contents, dict[str, str]]:
+    """Multiply the 8-bit weights of a file by their scales (`dequantise`); returns the number type
+    that each had, by its key, with and without the key of its state dict."""
+    states: dict[str, Mapping[str, Array]] = {}
+    kinds: dict[str, str] = {}
+    for state, weights in contents.states.items():
+        states[state], own = dequantise(weights)
+        kinds |= own | {f"{state}/{key}": kind for key, kind in own.items()}
+    return (replace(contents, states=states) if kinds else contents), kinds
+
+
+def describe_kinds(kinds: Mapping[str, str]) -> list[str]:
+    """Describe which 8-bit weights a file holds, in a phrase; empty where it holds none.
+
+    Args:
+        kinds: the number type of each such weight, by its key.
+
+    >>> describe_kinds({"fc.weight": "int8"}), describe_kinds({})
+    (['weights in int8 with their scales'], [])
+    """
+    return [f"weights in {' and '.join(sorted(set(kinds.values())))} with their scales"] * bool(
+        kinds
+    )
 
 
 def _list_quantised(

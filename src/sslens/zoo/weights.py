@@ -19,7 +19,7 @@ from sslens.zoo.files import Contents, convert_to_array
 from sslens.zoo.folders import list_parts, read_checkpoint
 from sslens.zoo.identity import find_card, gather_about
 from sslens.zoo.insides import name_weights
-from sslens.zoo.quantised import dequantise
+from sslens.zoo.quantised import dequantise_states
 from sslens.zoo.recognise import Recognised, find_layout, recognise
 
 #: what a classifier's tensors are called here, by the reason for which a backbone has none
@@ -125,7 +125,7 @@ def read_weights(source: str) -> Weights:
         return _read_network(source)
     else:
         path = zoo.find_file(path)
-    contents, kinds = _dequantise(read_checkpoint(path))
+    contents, kinds = dequantise_states(read_checkpoint(path))
     branch, heads = options.get("branch"), options.get("num_heads")
     if card is not None:
         branch = branch or card.branch
@@ -152,17 +152,6 @@ def read_weights(source: str) -> Weights:
         others=others,
         path=path,
     )
-
-
-def _dequantise(contents: Contents) -> tuple[Contents, dict[str, str]]:
-    """Multiply 8-bit weights by their scales; returns the number type that each had, by its key,
-    with and without the key of its state dict."""
-    states: dict[str, Mapping[str, Array]] = {}
-    kinds: dict[str, str] = {}
-    for state, weights in contents.states.items():
-        states[state], own = dequantise(weights)
-        kinds |= own | {f"{state}/{key}": kind for key, kind in own.items()}
-    return (replace(contents, states=states) if kinds else contents), kinds
 
 
 def _mark(

@@ -41,12 +41,12 @@ class Answer:
 
     @property
     def decided(self) -> bool:
-        """Whether there is a sure answer: it is neither undecided, nor only probable, nor not run.
+        """Whether there is a sure answer: not one that is undecided, only probable, or not run.
 
         >>> Answer("Which are alike?", "undecided", "", "").decided
         False
         """
-        return not self.word.startswith(("undecided", "probably", "not run"))
+        return not self.word.startswith(("undecided", "probably", "not run", "not compared"))
 
 
 @final

@@ -40,11 +40,13 @@ Row = Mapping[str, Any]
 
 def write_changes(results: Mapping[str, Results]) -> Iterator[Answer]:
     """Write of each pair of checkpoints whether the weights are the same, which layer is the first
-    that computes something else, how far predictions and images moved, which of the two is better
-    at the classes, and what one of the two has alone; in this order."""
+    that computes something else, how many predictions moved, which of the two is better at the
+    classes, what was not touched, how alike the layers are, how far images moved, and what one of
+    the two has alone: each question of all pairs, then the next."""
     if WEIGHTS not in results:
         return
     pairs: list[Row] = results[WEIGHTS]["pairs"].to_dict("records")
+    told: list[tuple[int, Answer]] = []
     for pair in pairs:
         of = f" of {pair['model_b']}" if len(pairs) > 1 else ""
         rows = {
@@ -55,12 +57,18 @@ def write_changes(results: Mapping[str, Results]) -> Iterator[Answer]:
             if {"model_a", "model_b"} <= set(results[link][table].columns)
         }
         layers = rows.get((WEIGHTS, "layers"), pd.DataFrame())
-        yield _write_weights(pair, layers, of)
-        yield from _write_untouched(pair, layers, of)
-        for write in (_write_taps, _write_cka, _write_predictions, _write_classes, _write_images):
-            yield from write(rows, of)
-        if (WEIGHTS, "tensors") in rows:
-            yield from _write_alone(pair, rows[WEIGHTS, "tensors"])
+        own = [
+            [_write_weights(pair, layers, of)],
+            _write_taps(rows, of),
+            _write_predictions(rows, of),
+            _write_classes(rows, of),
+            _write_untouched(pair, layers, of),
+            _write_cka(rows, of),
+            _write_images(rows, of),
+            _write_alone(pair, rows.get((WEIGHTS, "tensors"))),
+        ]
+        told += [(place, answer) for place, answers in enumerate(own) for answer in answers]
+    yield from (answer for _, answer in sorted(told, key=lambda one: one[0]))
 
 
 def write_branches(results: Mapping[str, Results]) -> str:
@@ -178,7 +186,7 @@ def _write_cka(rows: Mapping[tuple[str, str], pd.DataFrame], of: str) -> Iterato
     if last.tap_b != least.tap_b:
         effect += f", and {spell(values[1])} at {last.tap_b}, the last block"
     question = f"How alike are the layers{of} at the same depth?"
-    word = f"{spell_level(values[0].value)} or more"
+    word = spell_level(values[0].value)
     yield Answer(question, word, effect, spell_over(values[0]), "", LAYERS, scope=HERE)
 
 
@@ -194,8 +202,8 @@ def _write_predictions(rows: Mapping[tuple[str, str], pd.DataFrame], of: str) ->
             gained, lost = (spell_count(int(row[one])) for one in ("gained", "lost"))
             gain = Estimate.from_row(row, "gain", "images", "images")
             effect += f": {gained} became right and {lost} wrong, {spell_points(gain)}"
-        word = "no" if share.value == 0 else spell_share(Estimate(share.value))
-        question = f"Did predictions{of} move?"
+        word = "none" if share.value == 0 else spell_share(Estimate(share.value))
+        question = f"Which predictions{of} moved?"
         yield Answer(question, word, effect, spell_over(share), "", IMAGES, scope=HERE)
 
 
@@ -240,12 +248,14 @@ def _write_images(rows: Mapping[tuple[str, str], pd.DataFrame], of: str) -> Iter
             f"{spell_change(movement)} in the median (0: not at all, 1: as between unrelated"
             f" models); {overlap} of the {int(row['neighbours'])} nearest neighbours are the same"
         )
-        word = "no" if still else spell_change(movement)
-        yield Answer(f"Did images{of} move among the others?", word, effect, "", "", IMAGES)
+        word = "not at all" if still else spell_change(movement)
+        yield Answer(f"How far did images{of} move among the others?", word, effect, "", "", IMAGES)
 
 
-def _write_alone(pair: Row, tensors: pd.DataFrame) -> Iterator[Answer]:
+def _write_alone(pair: Row, tensors: pd.DataFrame | None) -> Iterator[Answer]:
     """What one of the two has alone, or in another shape."""
+    if tensors is None:
+        return
     alone = write_alone(pair, tensors)
     if alone:
         count = int(pair["only_a"]) + int(pair["only_b"]) + int(pair["unlike"])

@@ -64,7 +64,8 @@ def write_outcomes(one: ReproducedExhibit) -> str:
 
     >>> from sslens.exhibits import find
     >>> claim = JudgedClaim("c1", "It is so.", "undecided", None, "")
-    >>> write_outcomes(ReproducedExhibit(find("cka-blocks"), "computed", "", {}, "", claims=(claim,)))
+    >>> exhibit = find("cka-blocks")
+    >>> write_outcomes(ReproducedExhibit(exhibit, "computed", "", {}, "", claims=(claim,)))
     'C1 undecided'
     """
     return "; ".join(f"{claim.claim.upper()} {claim.outcome}" for claim in one.claims)
