@@ -147,6 +147,7 @@ def require_recognised(sources: Sequence[str], given: Given) -> None:
         InputError: a file cannot be read, or it does not say of which network it is.
     """
     from sslens.zoo.folders import read_checkpoint
+    from sslens.zoo.quantised import dequantise_states
     from sslens.zoo.recognise import recognise
 
     for source in sources:
@@ -156,7 +157,7 @@ def require_recognised(sources: Sequence[str], given: Given) -> None:
             continue
         if not is_fingerprint(path):
             recognise(
-                read_checkpoint(zoo.find_file(path)),
+                dequantise_states(read_checkpoint(zoo.find_file(path)))[0],
                 branch=options.get("branch"),
                 num_heads=options.get("num_heads"),
             )
