@@ -26,7 +26,7 @@ from sslens.figure import Figure, Line, Lines
 from sslens.find import names, plugin
 from sslens.models.about import About
 from sslens.report.verdicts import judge_all, make_table, write_verdicts
-from sslens.report.writing.numbers import spell_difference, spell_number
+from sslens.report.writing.numbers import spell_effect, spell_number
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.verdicts import Part, reach_verdict
 from sslens.study import Study, read
@@ -474,7 +474,7 @@ def test_a_line_of_a_claim_says_its_effect_interval_and_reason(
     own, papers, number = capsys.readouterr().out.splitlines()
     assert own == (
         "undecided      mine-separates holds: undecided, accuracy, mine less dino_vitb16"
-        " +0.02 [+0.00, +0.04] over 1,000 images (the interval holds 0)"
+        " +2.0 points [+0.0, +4.0] over 1,000 images (the interval holds 0)"
     )
     assert "less JE · REC +0.30 [+0.25, +0.35] over 32 minibatches of images (" in papers
     assert (
@@ -561,7 +561,7 @@ def test_few_images_and_undefined_numbers_are_undecided() -> None:
 
     for changed in (results, {"knn-depth": Results({"accuracies": table(_blank(frame))})}):
         checked = parse_condition(bound(at_least=0.1)).check(
-            Evidence(changed, (), spell, spell_difference)
+            Evidence(changed, (), spell, spell_effect)
         )
         assert checked.outcome == "undecided"
     assert "it is undefined" in checked.found

@@ -43,6 +43,7 @@ UNITS = {
         " and trainings, so that it is about objectives; empty where nothing is decided"
     ),
     "smallest": "the smallest difference worth a word, in the units of the effect",
+    "kind": "what the effect is a difference of: accuracy, ap (both shares of 1), cka and so on",
     "strength": (
         "of the whole claim: by how many smallest differences the interval's nearer end is away"
         " from 0; 0 where nothing is decided"
@@ -134,6 +135,7 @@ def make_table(verdicts: Sequence[Verdict]) -> Table:
             "a": "",
             "b": "",
             "over": "",
+            "kind": "",
             "level": LEVELS.get(verdict.scope, ""),
             "strength": verdict.strength if verdict.parts else NAN,
             "papers": "; ".join(map(str, verdict.papers)),
@@ -177,7 +179,7 @@ def _fill_part(part: Part) -> dict[str, Any]:
     row: dict[str, Any] = {"part": part.label, "a": contrast.a, "b": contrast.b}
     row |= contrast.difference.columns("effect", ends=("low", "high"))
     row |= {"over": contrast.difference.over, "n": contrast.difference.n}
-    row |= {"smallest": part.smallest}
+    row |= {"smallest": part.smallest, "kind": part.kind}
     row |= {"published": NAN if part.published is None else part.published}
     row |= {"trainings": NAN if part.count is None else part.count}
     if part.trainings is not None:

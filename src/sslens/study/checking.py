@@ -184,7 +184,7 @@ def _spell(number: TableNumber) -> str:
     return spell_number(number.value, interval=number.interval)
 
 
-def _spell_effect(difference: Estimate) -> str:
-    from sslens.report.writing.numbers import spell_difference, spell_over
+def _spell_effect(difference: Estimate, kind: str) -> str:
+    from sslens.report.writing.numbers import spell_effect, spell_over
 
-    return f"{spell_difference(difference)} over {spell_over(difference)}"
+    return f"{spell_effect(difference, kind)} over {spell_over(difference)}"

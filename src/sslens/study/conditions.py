@@ -43,13 +43,14 @@ class Evidence:
         results: the results of the analyses that ran, by the analysis' name.
         judged: the verdicts that were reached.
         spell: formats a number with its interval.
-        spell_effect: formats a difference with its interval, and says what that is over.
+        spell_effect: formats a difference of a kind (accuracies in points) with its interval, and
+            says what that is over.
     """
 
     results: Mapping[str, Results]
     judged: Sequence[Judged]
     spell: Callable[[TableNumber], str]
-    spell_effect: Callable[[Estimate], str]
+    spell_effect: Callable[[Estimate, str], str]
 
 
 @final
@@ -179,7 +180,8 @@ class ClaimCondition:
         effect = one.choose_effect()
         if effect is None:
             return f"{one.phrase}, {one.why}"
-        told = f"{one.phrase}, {effect.words} {evidence.spell_effect(effect.difference)}"
+        spelt = evidence.spell_effect(effect.difference, effect.kind)
+        told = f"{one.phrase}, {effect.words} {spelt}"
         reasons = [effect.why]
         if one.outcome == self.outcome and self._answer(one) == "undecided":
             reasons.append("other trainings may differ, and the condition is on objectives")

@@ -80,6 +80,7 @@ def _read_effect(row: Mapping[str, Any], scope: str) -> Iterator[Effect]:
         str(row.get("b", "")),
         estimate,
         0.0 if smallest != smallest else smallest,
+        str(row.get("kind", "")),
     )
 
 

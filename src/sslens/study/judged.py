@@ -18,6 +18,7 @@ class Effect:
         b: the name of the quantity that is subtracted.
         difference: a − b, with the interval that decides.
         smallest: the smallest difference worth a word.
+        kind: what it is a difference of, such as "accuracy"; empty where that is not known.
     """
 
     label: str
@@ -25,6 +26,7 @@ class Effect:
     b: str
     difference: Estimate
     smallest: float = 0.0
+    kind: str = ""
 
     @property
     def why(self) -> str:
@@ -60,6 +62,7 @@ class Effect:
             "over": one.over,
             "n": one.n,
             "smallest": self.smallest,
+            "kind": self.kind,
             "why": self.why,
         }
 
@@ -91,7 +94,9 @@ class Judged:
         effects = []
         for part in verdict.parts:
             one = part.choose_contrast(verdict.scope)
-            effects.append(Effect(part.label, one.a, one.b, one.difference, part.smallest))
+            effects.append(
+                Effect(part.label, one.a, one.b, one.difference, part.smallest, part.kind)
+            )
         return cls(
             verdict.claim,
             verdict.tokens,
