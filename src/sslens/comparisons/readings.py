@@ -77,7 +77,9 @@ def choose_pooling(there: Collection[str], read: str | None) -> str:
     >>> choose_pooling(("mean",), "patch")  # of a CNN, the mean over places
     'mean'
     """
-    return read if read in there else next(pooling for pooling in READINGS if pooling in there)
+    if read is not None and read in there:
+        return read
+    return next(pooling for pooling in READINGS if pooling in there)
 
 
 def choose_main_pooling(features: Features) -> str:
