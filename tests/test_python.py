@@ -216,6 +216,12 @@ def test_the_answer_says_what_chose_and_what_the_choice_is_worth() -> None:
     assert "Best features, chosen on 65 (k-NN) and 18 (probe); intervals" in text
     assert "So few can hardly tell 26 choices apart." in text
     assert "than the usual choice, the last layer's: none; worse: dino-ft (usual 28.9%)." in text
+    # what fine-tuning left stands above where no model gives way for it
+    left = "CKA with before fine-tuning: mae-ft 0.98."
+    lines = write_answer(rows, Told("two", changes=left), 100)
+    assert AnswerLine(left, "finding") in lines
+    many = make_rows([f"model {number}" for number in range(40)])
+    assert left not in [line.text for line in write_answer(many, Told("40", changes=left), 100)]
     # with more of both it is left out, or said of the one that is better
     rows[0] |= {"over_usual_low": 0.05, "over_usual_high": 0.13, "probe_chosen_on": 400}
     text = " ".join(line.text for line in write_answer(rows, Told("two"), 100))

@@ -115,17 +115,30 @@ def write_answer(
     width = max(width, NARROWEST)
     head = [AnswerLine(text, "title") for text in _wrap(told.title, width)[:2]]
     head += [AnswerLine(text, "choice") for text in _wrap(set_minus(told.choice), width)[:4]]
-    head += [AnswerLine(text, "finding") for text in _wrap(set_minus(told.changes), width)[:1]]
     path = [AnswerLine(told.path, "path")] if told.path else []
     room = MOST - len(head) - len(path)
     known = [row for row in rows if _has_numbers(row)]
     if known:
-        body = _write_table(known, told, width, room - min(1, len(told.notes)))
+        body = _write_body(known, told, width, room - min(1, len(told.notes)))
     else:
         wrapped = [text for one in told.findings for text in _wrap(one, width)]
         body = [AnswerLine(text, "finding") for text in wrapped[: room - min(2, len(told.notes))]]
     notes = _write_notes(told, width, room - len(body))
     return [*head, *body, *notes, *path]
+
+
+def _write_body(
+    rows: Sequence[Mapping[str, Any]], told: Told, width: int, room: int
+) -> list[AnswerLine]:
+    """Write the table, with what became of models by fine-tuning above it where that leaves the
+    room of no model."""
+    body = _write_table(rows, told, width, room)
+    changes = [AnswerLine(text, "finding") for text in _wrap(set_minus(told.changes), width)[:1]]
+    if not changes:
+        return body
+    less = _write_table(rows, told, width, room - 1)
+    models = [[line for line in lines if line.kind == "model"] for lines in (body, less)]
+    return [*changes, *less] if models[0] == models[1] else body
 
 
 def _has_numbers(row: Mapping[str, Any]) -> bool:

@@ -14,16 +14,21 @@ FEW = 3
 
 def write_how_chosen(rows: Sequence[Mapping[str, Any]], most: int = FEW) -> list[str]:
     """On which images the best features were chosen and are judged, whether these can choose, and
-    whether the chosen ones are better than the usual ones; of more than `most` models their number
-    is said."""
+    whether the chosen ones are better than the usual ones.
+
+    Args:
+        rows: the rows of the answer that have an accuracy.
+        most: models that are named; 0 where there is little room, and what can be left out is.
+    """
     first = rows[0]
-    by = _write_counts(first, "chosen_on")
+    few = first["probe_chosen_on" if first["probe"] == first["probe"] else "knn_chosen_on"]
+    hard = few == few and is_hard_to_choose(int(first["options"]), int(few))
+    by = _write_counts(first, "chosen_on") if hard or most else ""
     chosen = f", chosen on {by}" if by else ""
     over = _write_counts(first, "images") or "no"
     over = f"intervals: 95 %, over the {over} images that did not choose."
     told = [f"Best features{_name_ks(rows)}{chosen}; {over}"]
-    few = first["probe_chosen_on" if first["probe"] == first["probe"] else "knn_chosen_on"]
-    if few == few and is_hard_to_choose(int(first["options"]), int(few)):
+    if hard:
         told.append(f"So few can hardly tell {int(first['options'])} choices apart.")
     return told + _write_against_usual([row for row in rows if not row["control"]], most)
 
