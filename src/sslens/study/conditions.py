@@ -31,7 +31,7 @@ SIDES: Mapping[str, Literal["at least", "at most"]] = {
 CLAIM_KEYS = ("claim", "outcome", "tokens", "of")
 BOUND_KEYS = ("column", "where", *SIDES)
 #: columns that are shares of images, or differences of such, whatever the table
-SHARES = ("accuracy", "usual_accuracy", "knn", "chance", "validation", "low", "high", "gain", "gap")
+SHARES = ("accuracy", "usual_accuracy", "knn", "chance", "validation", "gain", "gap")
 
 
 @final
