@@ -330,6 +330,17 @@ def test_names_are_never_cut() -> None:
     assert "block" in drawn  # the axis has its name where there is room, or else none
 
 
+def test_a_model_beside_itself_has_no_colour_of_the_scale() -> None:
+    names = ("mae", "dino", "pixels")
+    values = np.array([[1.0, 0.61, 0.42], [0.61, 1.0, 0.47], [0.42, 0.47, 1.0]])
+    matrix = Heatmap("", values, names, names, "", "", (0.0, 1.0), "CKA", picks="pair")
+    still = draw_still(matrix)
+    assert "CKA: 0.42 (dark) to 0.61 (bright)" in still
+    assert still.count('fill="none"') == 3
+    # of all values that have a colour, only the greatest has the brightest one
+    assert still.count('fill="#fde725"') == still.count('fill="#440154"') == 2
+
+
 def test_a_narrow_screen_pairs_heatmaps_and_gives_lines_its_whole_width() -> None:
     narrow = stack_panels(triangle_and_curves())
     assert [[panel and panel.title for panel in row] for row in narrow.panels[-3:]] == [

@@ -31,7 +31,7 @@ from sslens.report.overview import draw_overview
 from sslens.report.stills import begins_at_zero, choose_reach, draw_still
 from sslens.report.verdicts import make_table
 from sslens.report.writing import sentences
-from sslens.report.writing.front import write_alike
+from sslens.report.writing.alike import Beside, write_alike
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.verdicts import Part, Verdict, reach_verdict
 from sslens.table import Results
@@ -378,7 +378,7 @@ def test_a_group_that_another_draw_may_miss_is_no_sure_answer(
     # the gap 0.15 ± 2 · half: another draw sees it for sure from 0.15 ≥ 2 · (2 · half) on
     pairs = [pair("a", "b", 0.66, half), pair("a", "c", 0.51, half), pair("b", "c", 0.5, half)]
     groups = find_groups(pairs)
-    answer = write_alike(pairs, groups, "", "")
+    answer = write_alike(pairs, groups, Beside(), "")
     assert (answer.word, answer.decided, answer.names) == (word, sure, "a and b")
     assert ("a close call" in answer.effect) is not sure
 

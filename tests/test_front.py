@@ -42,8 +42,9 @@ from sslens.report.front.screen import Overview, Point
 from sslens.report.front.thumbnails import draw_thumbnails
 from sslens.report.overview import find_reach, list_ranks
 from sslens.report.writing.advice import sentences
+from sslens.report.writing.alike import Beside, write_alike
 from sslens.report.writing.choosing import write_choice, write_pixels, write_separation
-from sslens.report.writing.front import ALIKE, APART, BEST, TOGETHER, write_alike
+from sslens.report.writing.front import ALIKE, APART, BEST, TOGETHER
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.verdicts import Part, Verdict, reach_verdict
 from sslens.table import Results, Table
@@ -154,7 +155,9 @@ def test_the_screen_of_plain_models() -> None:
     assert alike.effect == (
         "CKA: 0.95 [0.93, 0.97] or more within, at most 0.41 [0.39, 0.43] across; 2 in no group"
     )
-    assert alike.control == "untrained 0.99, pixels included"
+    assert alike.control == (
+        "with raw pixels mae 0.90 and mae 1 0.70, untrained 0.99, pixels included"
+    )
     assert alike.strength == pytest.approx((0.93 - 0.43) / 0.02)
     assert alike.over == "32 minibatches of images"
     assert by_question[APART].strength == pytest.approx(0.2 / 0.02)
@@ -277,8 +280,11 @@ def test_one_order_and_one_choice_of_features_everywhere() -> None:
     assert screen.choice.endswith("by 20-NN with its best features.")
     assert [one.title for one in screen.cards] == ["mae", "dino", "msn"]
     # without raw pixels the two are named as not told apart, and what is missing is said
+    every = blocks()
+    rows = every["means"]
+    without = {**every.tables, "means": table(rows[rows.model_b != "pixels"].to_dict("records"))}
     alone = front(
-        {"cka-blocks": blocks(), "knn-depth": knn(made[:3])},
+        {"cka-blocks": Results(without), "knn-depth": knn(made[:3])},
         models=make_models(list(NAMES), [], {name: {} for name in NAMES}),
     )
     assert alone.choice.startswith("Not told apart on 400 images: mae or dino, +3.0 points [")
@@ -361,10 +367,65 @@ def test_a_family_has_one_colour_whatever_else_is_compared() -> None:
     assert colours(own)["own"] == "c1"
 
 
+def test_models_that_share_no_more_than_pixels_are_not_called_alike() -> None:
+    """Two models as alike as one of them is to the pixels, which explain the other."""
+
+    def ask(value: float, *with_pixels: float) -> Any:
+        rows = [mean("cnn", "vit", value)]
+        rows += [
+            mean(name, "pixels", own, 0.02)
+            for name, own in zip(("cnn", "vit"), with_pixels, strict=False)
+        ]
+        rows += [mean("random #0", "random #1", 0.39)]
+        known: dict[str, dict[str, str]] = {name: {} for name in ("cnn", "vit", *CONTROLS)}
+        given = make_models(["cnn", "vit"], list(CONTROLS), known)
+        (answer,) = front({"cka-blocks": Results({"means": table(rows)})}, models=given).answers
+        return answer
+
+    same = ask(0.704, 0.709, 0.9987)
+    assert (same.word, same.decided, same.strength) == ("undecided", False, 0)
+    assert same.effect == (
+        "mean CKA at the same depth 0.70 [0.68, 0.72]; cnn and vit are not shown to be more alike"
+        " than cnn is to raw pixels, 0.71 [0.69, 0.73]"
+    )
+    assert same.control.startswith(
+        "with raw pixels cnn 0.71 and vit 1.00 (not regressed out: over 95% of vit is pixels)"
+    )
+    less = ask(0.6, 0.709, 0.9987)
+    assert (less.word, less.strength) == ("no more than pixels", 0)
+    more = ask(0.8, 0.709, 0.9987)
+    assert (more.word, more.decided) == ("0.80", True)
+    assert "over 95% of vit is pixels" in more.control
+    alone = ask(0.8)
+    assert (alone.word, alone.decided) == ("0.80", False)
+    assert alone.control.startswith("raw pixels are not compared")
+
+
+def test_a_group_that_pixels_explain_is_undecided_and_its_numbers_are_extremes() -> None:
+    wide = {("mae", "mae 1"): 0.05, ("mae", "dino"): 0.1, ("mae 1", "dino"): 0.01}
+    values = {("mae", "mae 1"): 0.9, ("mae", "dino"): 0.40, ("mae 1", "dino"): 0.43}
+    rows = [mean(a, b, value, wide[a, b]) for (a, b), value in values.items()]
+
+    def ask(level: float) -> Any:
+        more = [mean(name, "pixels", level) for name in ("mae", "mae 1", "dino")]
+        screen = front({"cka-blocks": Results({"means": table([*rows, *more])})})
+        return next(one for one in screen.answers if one.question == ALIKE)
+
+    # of the two across, 0.40 has the higher end, and 0.43 is the higher value
+    assert ask(0.5).effect.startswith(
+        "CKA: 0.90 [0.85, 0.95] or more within, at most 0.43 [0.42, 0.44] across"
+    )
+    assert (ask(0.5).word, ask(0.5).strength) == ("2 of 3", pytest.approx(0.35 / 0.02))
+    explained = ask(0.98)
+    assert (explained.word, explained.names) == ("undecided", "")
+    assert explained.effect.endswith("more alike than mae is to raw pixels, 0.98 [0.96, 1.00]")
+    assert "over 95% of mae, mae 1 and dino is pixels" in explained.control
+
+
 def test_low_likeness_is_no_likeness_and_undecided_has_its_reason() -> None:
     def ask(value: float, half: float, n: int = 32) -> tuple[str, str]:
         cka = Estimate(value, value - half, value + half, "minibatches", n)
-        answer = write_alike([Likeness("a", "b", False, cka, cka, False)], (), "", "")
+        answer = write_alike([Likeness("a", "b", False, cka, cka, False)], (), Beside(), "")
         return answer.word, answer.effect
 
     assert ask(-0.01, 0.06)[0] == "not alike"

@@ -205,7 +205,7 @@ def list_groups(pairs: Mapping[frozenset[str], list[float]]) -> Iterator[tuple[s
             clear = weakest[1] > nearest[2] and weakest[0] - nearest[0] >= 0.02
             if clear and not any(some <= other for other in found):
                 found.append(some)
-                yield some, weakest, nearest
+                yield some, (min(inside), max(across)), weakest[1] - nearest[2]
 
 
 def test_which_models_are_alike(folder: Path, screen: Mapping[str, Any]) -> None:
@@ -219,10 +219,10 @@ def test_which_models_are_alike(folder: Path, screen: Mapping[str, Any]) -> None
     alone = f"{len(told[0])} of {studied}"
     assert answer["word"] == (alone if len(told) == 1 else f"{len(told)} groups")
     assert sorted(map(sorted, told)) == sorted(sorted(some) for some, _, _ in groups)
-    _, weakest, nearest = min(groups, key=lambda one: one[1][1] - one[2][2])
+    _, (weakest, nearest), gap = min(groups, key=lambda one: one[2])
     rest = studied - sum(map(len, told))
     check(answer["effect"], [*weakest, *nearest, *([rest] if rest else [])], list_models(folder))
-    assert answer["strength"] == pytest.approx((weakest[1] - nearest[2]) / 0.02, rel=1e-3)
+    assert answer["strength"] == pytest.approx(gap / 0.02, rel=1e-3)
     ceilings = read(folder, "tables/cka-blocks/ceilings")
     ceiling = ceilings[ceilings.tokens == "all"].to_dict("records")[0]
     means = read(folder, "tables/cka-blocks/means")

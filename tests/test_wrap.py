@@ -295,7 +295,9 @@ def test_what_cannot_be_read_is_said(options: dict[str, Any], said: str) -> None
     settings: dict[str, Any] = {"transform": SMALL, **options}
     if settings["transform"] == EvalTransform(resize=36, crop=36):
         network: nn.Module = nn.Sequential(nn.Flatten(), nn.Linear(3072, 5))
-        said = "does not run on images of 3 × 36 × 36 .*image_size"
+        said = (
+            "does not run on images of 3 × 36 × 36 .*runs on images of 32 px, so give sslens.wrap"
+        )
     else:
         network = Transformer()
     with pytest.raises(InputError, match=said):
@@ -342,6 +344,21 @@ def nothing():
 def flat():
     return nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.Linear(8, 2))
 
+class Sized(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.layers = nn.Conv2d(3, 8, 8, 8), nn.ModuleList([nn.Linear(8, 8)] * 2)
+        self.places = nn.Parameter(torch.zeros(64, 8))
+
+    def forward(self, images):
+        tokens = self.stem(images).flatten(2).transpose(1, 2) + self.places
+        for layer in self.layers:
+            tokens = tokens + layer(tokens)
+        return tokens
+
+def sized():
+    return Sized()
+
 network = Net()
 """
 
@@ -370,7 +387,7 @@ def test_a_function_of_the_users_is_a_model(folder: Path) -> None:
     assert told(model)[-1] == ("blocks.1", "block", 1.0)
     assert zoo.load(f"{source}@name=mine,image_size=24").transform.crop == 24
     assert zoo.load(f"{source}@name=mine").name == "mine"
-    assert zoo.load("usersnets.models:network").name == "models.network"
+    assert zoo.load("usersnets.models:network").name == "usersnets.models:network"
     with pytest.warns(Doubt, match="build does not say how its images are prepared"):
         assert zoo.load("usersnets.models:build", image_size=24).transform.crop == 24
     with pytest.warns(Doubt, match="^flatnet does not say") as doubts:  # by the name that is given
@@ -396,7 +413,12 @@ def test_a_function_of_the_users_is_a_model(folder: Path) -> None:
             "There is no module userznets to import userznets.models:build .*did you mean usersn",
         ),
         ("zzz:build", "There is no module zzz .* MODULE:FUNCTION is imported from there"),
-        ("usersnets.models:flat", "as image_size, or their transform to sslens.wrap"),
+        ("usersnets.models:flat", r"as usersnets.models:flat@image_size=SIDE, or their transform"),
+        (
+            "usersnets.models:sized",
+            r"at .*models.py, line \d+, in forward. It runs on images of 64 px, so give"
+            r" usersnets.models:sized@image_size=64\.",
+        ),
     ],
 )
 def test_errors_of_the_users_function_are_shown_as_theirs(
@@ -404,6 +426,30 @@ def test_errors_of_the_users_function_are_shown_as_theirs(
 ) -> None:
     with pytest.raises(InputError, match=said):
         zoo.load(source)
+
+
+@pytest.mark.filterwarnings("ignore::sslens.errors.Doubt")
+def test_the_size_that_a_refusal_names_is_for_that_network_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "compare {} random:vit_nano_patch8_32@name=other --images photos --dry-run".format
+    own = "usersnets.models:sized"
+    assert main(line(own).split()) == 2
+    assert f"{own}@image_size=64" in capsys.readouterr().err
+    assert main(line(f"{own}@image_size=64").split()) == 0
+    assert "usually" not in capsys.readouterr().err
+    assert main([*line(own).split(), "--image-size", "64"]) == 0
+    assert (
+        "other sees images of 64 px here, and usually of 32 px: at 32 px the numbers are others."
+        f" A size behind one model, such as {own}@image_size=64, is for that model alone."
+    ) in capsys.readouterr().err
+    network = sys.modules["usersnets.models"].Sized()
+    with pytest.raises(InputError, match=r"so give sslens\.wrap\(network, image_size=64\)") as told:
+        sslens.compare([network, "random:vit_nano_patch8_32"], "photos", quiet=True)
+    assert told.value.__suppress_context__
+    assert sslens.wrap(network, image_size=64).transform.crop == 64
+    network.pretrained_cfg = {"input_size": (3, 32, 32)}  # which is not so
+    assert sslens.wrap(network, image_size=64).transform.crop == 64
 
 
 def test_compare_takes_a_function(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,9 +49,10 @@ class Group:
 
     Attributes:
         members: their names, two or more.
-        weakest: the two of them that are least alike.
-        nearest: a member and a model that is none, the two that are most alike.
-        gap: the CKA of `weakest` less that of `nearest`, by intervals that do not overlap.
+        weakest: the two of them that are least alike, by the value of their CKA.
+        nearest: a member and a model that is none, the two that are most alike, by the value.
+        gap: the CKA of the two members with the lowest end of an interval, less that of the member
+            and the other model with the highest; above 0, so that no two intervals overlap.
     """
 
     members: tuple[str, ...]
@@ -128,10 +129,12 @@ def find_groups(pairs: Sequence[Likeness]) -> tuple[Group, ...]:
         across = [pair for pair in pairs if (pair.a in members) != (pair.b in members)]
         if not inside or not across:
             continue
-        weakest = min(inside, key=lambda pair: pair.value.low)
-        nearest = max(across, key=lambda pair: pair.value.high)
-        gap = subtract_unpaired(weakest.value, nearest.value)
+        lowest = min(inside, key=lambda pair: pair.value.low)
+        highest = max(across, key=lambda pair: pair.value.high)
+        gap = subtract_unpaired(lowest.value, highest.value)
         if gap.find_side(SMALLEST["cka"]) == "more":
+            weakest = min(inside, key=lambda pair: pair.value.value)
+            nearest = max(across, key=lambda pair: pair.value.value)
             ordered = tuple(name for name in names if name in members)
             found = [one for one in found if not set(one.members) <= members]
             found.append(Group(ordered, weakest, nearest, gap))

@@ -28,6 +28,8 @@ TRANSFORMERS = (*_OF_TIMM, WindowedViT)
 CNNS = (ResNet, ConvNeXt)
 #: the side in pixels of the images on which a network is run that does not say a size
 SIDE = 224
+#: sides in pixels on which a network is tried that does not run on the one that was assumed
+SIDES = (28, 32, 48, 64, 96, 112, 128, 160, 192, 224, 256, 288, 299, 320, 336, 384, 448, 512)
 
 
 @final
@@ -129,6 +131,25 @@ def explain_failed_pass(network: nn.Module, side: int, error: BaseException) -> 
         f"A {type(network).__name__} does not run on images of 3 × {side} × {side}"
         f" ({type(error).__name__}: {reason})."
     )
+
+
+def find_running_sides(network: nn.Module) -> list[int]:
+    """Find on images of which of the usual sides in pixels a network runs, from its shapes alone
+    where that can be.
+
+    >>> find_running_sides(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 5)))
+    [64]
+    """
+    return [side for side in SIDES if runs(network, side)]
+
+
+def runs(network: nn.Module, side: int) -> bool:
+    """Whether a network runs on images of a side in pixels."""
+    try:
+        trace_shapes(network, side)
+    except (Exception, SystemExit):  # whatever the network raises
+        return False
+    return True
 
 
 def find_side(network: nn.Module) -> int | None:

@@ -95,7 +95,8 @@ def at_image_size(model: Backbone, side: int) -> Backbone:
 
     Absolute positions are resampled as the authors of the method do it (`RESAMPLED`), and as timm
     does it (bicubic, antialiased) for other methods; rotary positions and windows' tables are made
-    for the new grid. The weights are shared with the model.
+    for the new grid. The weights are shared with the model, and `about.more` keeps its usual side
+    as "usual_size".
 
     Args:
         model: the model, which is left as it is.
@@ -112,8 +113,7 @@ def at_image_size(model: Backbone, side: int) -> Backbone:
     """
     _require_side(side, "image_size")
     before = model.transform
-    resize = max(side, round(before.resize * side / before.crop))
-    transform = replace(before, resize=resize, crop=side)
+    transform = scale(before, side)
     if side == before.crop:
         return model.copy_with(transform=transform)
     network = _resize(model, side, "image_size")
@@ -124,7 +124,19 @@ def at_image_size(model: Backbone, side: int) -> Backbone:
         resampled = resample_as(own.detach(), table.shape[1], rule)
         if resampled.shape == table.shape:
             network.pos_embed = nn.Parameter(resampled, requires_grad=False)
-    return _rebuild(model, network, transform, side)
+    made = _rebuild(model, network, transform, side)
+    more = {"usual_size": before.crop, **made.about.more}
+    return made.copy_with(about=replace(made.about, more=more))
+
+
+def scale(transform: EvalTransform, side: int) -> EvalTransform:
+    """Return a transform for larger or smaller images, of which the same part is cut.
+
+    >>> scale(EvalTransform(resize=256, crop=224), 112).resize
+    128
+    """
+    resize = max(side, round(transform.resize * side / transform.crop))
+    return replace(transform, resize=resize, crop=side)
 
 
 def resample_as(

@@ -163,11 +163,11 @@ function drawMap(drawing, panel, width) {
     const i = Math.floor(k / columns.length), j = k % columns.length;
     const box = {x: x(j), y: y(i), width: cell + 0.4, height: cell + 0.4};
     if (Number.isNaN(value)) { picture.append(svg("rect", {...box, class: "undefined"})); return; }
-    const [r, g, b] = colourOf((value - low) / (high - low));
-    picture.append(svg("rect", {...box, fill: `rgb(${r},${g},${b})`}));
+    const itself = own(i, j), [r, g, b] = colourOf((value - low) / (high - low));
+    picture.append(svg("rect", itself ? {...box, class: "itself"} : {...box, fill: `rgb(${r},${g},${b})`}));  // the scale leaves it out
     if (!written) return;
-    const text = svg("text", {x: x(j) + cell / 2, y: y(i) + cell / 2 + 4, class: "middle"}, minus(Math.abs(value) < 10 ? value.toFixed(2).replace(/^(-?)0\./, "$1.") : value.toFixed(0)));
-    text.style.fill = 0.3 * r + 0.59 * g + 0.11 * b > 140 ? "#111" : "#fff";
+    const text = svg("text", {x: x(j) + cell / 2, y: y(i) + cell / 2 + 4, class: itself ? "middle soft" : "middle"}, minus(Math.abs(value) < 10 ? value.toFixed(2).replace(/^(-?)0\./, "$1.") : value.toFixed(0)));
+    if (!itself) text.style.fill = 0.3 * r + 0.59 * g + 0.11 * b > 140 ? "#111" : "#fff";
     text.style.fontSize = "10px";
     picture.append(text);
   });

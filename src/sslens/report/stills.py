@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+from jaxtyping import Bool
 
 from sslens.figure import Heatmap, Line, Lines, Panel, Picture, encode_picture
 from sslens.figure.style import choose_bar_ticks
@@ -57,20 +58,24 @@ def draw_still(panel: Panel, colours: Mapping[str, int] | None = None) -> str:
 def find_scale(panel: Heatmap) -> tuple[float, float]:
     """The values at the ends of a map's colours: the least and the greatest one; of a square of
     models, the diagonal is left out, where each is held against itself."""
-    values = panel.values
-    if panel.picks:
-        own = np.array(panel.rows)[:, None] == np.array(panel.columns)[None]
-        values = np.where(own, np.nan, values)
-    finite = values[np.isfinite(values)]
+    finite = panel.values[np.isfinite(panel.values) & ~_find_itself(panel)]
     if not finite.size:
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
+def _find_itself(panel: Heatmap) -> Bool[np.ndarray, "row column"]:
+    """Where a square of models holds a model against itself: these cells have no colour."""
+    if not panel.picks:
+        return np.zeros(panel.values.shape, bool)
+    return np.array(panel.rows)[:, None] == np.array(panel.columns)[None]
+
+
 def _draw_map(panel: Heatmap) -> str:
     rows, columns = panel.rows, panel.columns
     low, high = find_scale(panel)
+    itself = _find_itself(panel)
     cell = max(10.0, min(36.0, 420.0 / max(len(rows), len(columns))))
     left = LETTER * max(map(len, rows)) + 12
     across, down = cell * len(columns), cell * len(rows)
@@ -85,6 +90,7 @@ def _draw_map(panel: Heatmap) -> str:
         value = float(panel.values[i, j])
         x, y = left + cell * j, 24 + cell * (len(rows) - 1 - i)
         colour = mix_colour((value - low) / (high - low)) if np.isfinite(value) else "#d9d9d9"
+        colour = "none" if itself[i, j] else colour
         marks.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{cell + 0.3:.1f}" height="{cell + 0.3:.1f}"'
             f' fill="{colour}"/>'

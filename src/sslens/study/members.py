@@ -208,6 +208,36 @@ def describe_uncontrolled(members: Sequence[Member]) -> list[str]:
     ]
 
 
+def describe_resized(members: Sequence[Member]) -> list[str]:
+    """Say which models under study see images of another size than their usual one, and where all
+    were given one size, how one model alone is given it."""
+    studied = [member for member in members if not member.control]
+    sides: dict[tuple[int, int], list[str]] = {}
+    for member in studied:
+        side, usual = _read_sides(member)
+        if side != usual:
+            sides.setdefault((side, usual), []).append(member.name)
+    told = [
+        f"{', '.join(names)} {'see' if len(names) > 1 else 'sees'} images of {side} px here, and"
+        f" usually of {usual} px: at {usual} px the numbers are others."
+        for (side, usual), names in sides.items()
+    ]
+    given = [member.about.more.get("image_size") for member in studied]
+    if told and len(studied) > 1 and len(set(given)) == 1:
+        told[-1] += (
+            f" A size behind one model, such as {studied[0].name}@image_size={given[0]}, is for"
+            " that model alone."
+        )
+    return told
+
+
+def _read_sides(member: Member) -> tuple[int, int]:
+    """The side in pixels of the images that a model sees, and its usual side."""
+    side = (member.transform or {}).get("crop", 0)
+    usual = member.about.more.get("usual_size", side)
+    return (int(side), usual) if isinstance(usual, int) else (int(side), int(side))
+
+
 def _write_same(members: Sequence[Member]) -> str:
     """Write that models have the same weights, and all that differs in how they see images."""
     names = [member.name for member in members]

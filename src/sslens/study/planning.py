@@ -29,6 +29,7 @@ from sslens.study.image_sets import (
 )
 from sslens.study.members import (
     Member,
+    describe_resized,
     describe_same,
     describe_sizes,
     describe_uncontrolled,
@@ -156,7 +157,8 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     require_places(study, study.check, members)
     runner = PassRunner(store, device, precision, quiet)
     passes = plan_passes(situation, choice.analyses, runner)
-    notes += [*choice.notes, *describe_same(members), *describe_related(members)]
+    notes += [*choice.notes, *describe_same(members), *describe_resized(members)]
+    notes += describe_related(members)
     if "layers-changed" in choice.analyses:
         notes += describe_sizes(members)
     notes += [*describe_uncontrolled(members), *_compare_views(situation, passes, precision)]

@@ -5,13 +5,12 @@ import importlib
 import importlib.machinery
 import re
 import sys
-import sysconfig
-import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sslens.errors import InputError, nearest
+from sslens.zoo.raised import locate
 
 if TYPE_CHECKING:
     from sslens.models.backbone import Backbone
@@ -74,8 +73,7 @@ def load_function(
     Args:
         source: MODULE:FUNCTION.
         image_size: the side in pixels of the images, for a network that does not say it.
-        name: for tables and figures, and for what is said of the network; unless given the last
-            part of MODULE with FUNCTION, such as models.build.
+        name: for tables and figures, and for what is said of the network; `source` unless given.
 
     Raises:
         InputError: the module cannot be imported or has no such name, the function raises an error,
@@ -107,8 +105,7 @@ def load_function(
             f"{source} returns {type(made).__name__}: expected a torch.nn.Module, or what"
             " sslens.wrap returns."
         )
-    name = name or f"{module_name.rpartition('.')[2]}.{function}"
-    return wrap_own(made, name=name, source=source, image_size=image_size)
+    return wrap_own(made, name=name or source, source=source, image_size=image_size)
 
 
 def _is_offered(name: str, value: Any, holder: Any) -> bool:
@@ -151,22 +148,5 @@ def _call(function: Any, source: str) -> Any:
 
 def _explain(what: str, error: BaseException) -> str:
     """Say which error the user's own code raised, and where in it."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not _is_foreign(frame.filename)
-    ]
-    where = ""
-    if isinstance(error, SyntaxError) and error.filename:
-        where = f", at {error.filename}, line {error.lineno}"
-    elif frames:
-        where = f", at {frames[-1].filename}, line {frames[-1].lineno}, in {frames[-1].name}"
     text = " ".join(str(error).split())
-    return f"{what}: {type(error).__name__}{f': {text}' if text else ''}{where}."
-
-
-def _is_foreign(filename: str) -> bool:
-    """Whether a file is of Python, of what is installed, or of this package."""
-    package = str(Path(__file__).parents[1])
-    installed = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), package, "<frozen")
-    return filename.startswith(installed)
+    return f"{what}: {type(error).__name__}{f': {text}' if text else ''}{locate(error)}."

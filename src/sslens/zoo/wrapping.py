@@ -18,10 +18,11 @@ from sslens.models.about import About
 from sslens.models.backbone import Backbone
 from sslens.models.finding import find_taps
 from sslens.models.networks import Reading
-from sslens.models.sizes import at_image_size
+from sslens.models.sizes import at_image_size, scale
 from sslens.models.taps import Tap
 from sslens.models.tracing import Call, trace
 from sslens.zoo.evaluation import make_transform
+from sslens.zoo.raised import locate
 
 #: a transform of ours, a preset of torchvision's (`weights.transforms()`), or timm's configuration
 Transform: TypeAlias = Any
@@ -85,6 +86,7 @@ def wrap(
         prefix=prefix,
         image_size=image_size,
         about=about,
+        sized="sslens.wrap(network, image_size={})",
     )
 
 
@@ -101,6 +103,7 @@ def wrap_own(
         prefix=None,
         image_size=image_size,
         about=About(),
+        sized=f"{source}@image_size={{}}",
     )
 
 
@@ -114,10 +117,13 @@ def _wrap(
     prefix: int | None,
     image_size: int | None,
     about: About,
+    sized: str,
 ) -> Backbone:
     network = networks.prepare(network).eval()
     made = _choose_transform(network, transform, image_size, name)
-    calls = _run(network, made.crop, name)
+    if image_size not in (None, made.crop) and not networks.runs(network, made.crop):
+        made = scale(made, image_size)  # the user knows better than what the network says
+    calls = _run(network, made.crop, name, sized)
     reading = _read(network, calls, taps, prefix, name)
     model = Backbone(
         network,
@@ -158,8 +164,14 @@ def _share(module: nn.Module) -> nn.Module:
         return module
 
 
-def _run(network: nn.Module, side: int, name: str) -> dict[str, Call]:
+def _run(network: nn.Module, side: int, name: str, sized: str) -> dict[str, Call]:
     """Trace a network on two images of noise.
+
+    Args:
+        network: the network.
+        side: the side of the images in pixels.
+        name: the name of the network.
+        sized: how the network is given with a size, which stands for "{}".
 
     Raises:
         InputError: it does not run on them.
@@ -169,13 +181,23 @@ def _run(network: nn.Module, side: int, name: str) -> dict[str, Call]:
     try:
         return trace(network, images)
     except (Exception, SystemExit) as error:  # whatever the network raises
+        said = networks.explain_failed_pass(network, side, error).removesuffix(".")
         raise InputError(
-            f"{name}: {networks.explain_failed_pass(network, side, error)}",
-            mend=(
-                "give the size of the images that it takes as {image_size}, or their transform to"
-                " sslens.wrap"
-            ),
-        ) from error
+            f"{name}: {said}{locate(error)}.", mend=_advise_size(network, sized)
+        ) from None
+
+
+def _advise_size(network: nn.Module, sized: str) -> str:
+    """Say on images of which size a network runs that does not run on the one that was assumed, and
+    how that size is given for it alone."""
+    sides = networks.find_running_sides(network)
+    if len(sides) == 1:
+        return f"it runs on images of {sides[0]} px, so give {sized.format(sides[0])}"
+    some = f" (of {', '.join(map(str, sides[:4]))} px it would run)" if sides else ""
+    return (
+        f"give the size of the images that it takes{some} as {sized.format('SIDE')}, or their"
+        " transform to sslens.wrap"
+    )
 
 
 def _read(

@@ -12,9 +12,11 @@ from sslens.comparisons.pairs import read_cka
 from sslens.comparisons.partings import read_partings
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.togetherness import compare_together
+from sslens.comparisons.with_pixels import WithPixels
 from sslens.report.front.screen import Answer
 from sslens.report.writing import blindness, choosing, name_classes, places
 from sslens.report.writing import front as words
+from sslens.report.writing.alike import Beside, write_alike
 from sslens.statistics.estimate import Estimate
 from sslens.table import Results
 
@@ -31,12 +33,10 @@ def answer_questions(
         every = read_likenesses(blocks)
         pairs = compare_alike([one for one in every if not one.control])
         if pairs:
-            control = words.write_alike_control(
-                _find_ceiling(blocks),
-                _find_random(every, models),
-                pixels=PIXELS in models.names,
+            beside = Beside(
+                _find_ceiling(blocks), _find_random(every, models), WithPixels.of(every)
             )
-            yield words.write_alike(pairs, find_groups(pairs), control, "cka-blocks")
+            yield write_alike(pairs, find_groups(pairs), beside, "cka-blocks")
         partings = read_partings(blocks)
         if partings is not None:
             yield words.write_parting(partings, "cka-blocks")

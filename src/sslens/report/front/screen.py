@@ -26,6 +26,8 @@ class Answer:
         names: the models that are the answer to the question; empty where it asks for none.
         scope: what the answer is about, "in these models" or "of these objectives"; empty where
             nothing is decided.
+        controlled: whether the control that matters stands beside it; a likeness without the raw
+            pixels' is a number, and no answer.
     """
 
     question: str
@@ -38,15 +40,18 @@ class Answer:
     label: str = ""
     names: str = ""
     scope: str = ""
+    controlled: bool = True
 
     @property
     def decided(self) -> bool:
-        """Whether there is a sure answer: not one that is undecided, only probable, or not run.
+        """Whether there is a sure answer: not one that is undecided, only probable, or not run, or
+        without the control that matters.
 
         >>> Answer("Which are alike?", "undecided", "", "").decided
         False
         """
-        return not self.word.startswith(("undecided", "probably", "not run", "not compared"))
+        open_words = "undecided", "probably", "not run", "not compared"
+        return self.controlled and not self.word.startswith(open_words)
 
 
 @final

@@ -3,20 +3,17 @@ the questions of plain models."""
 
 from collections.abc import Mapping, Sequence
 
-from sslens.comparisons.likeness import Group, Likeness, is_unlike
 from sslens.comparisons.majorities import Majority
 from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.report.front.screen import Answer
 from sslens.report.writing.numbers import (
     list_names,
-    spell,
     spell_count,
     spell_difference,
     spell_effect,
-    spell_level,
     spell_over,
 )
-from sslens.statistics.estimate import SMALLEST, Contrast, Estimate, explain
+from sslens.statistics.estimate import SMALLEST, Contrast, explain
 from sslens.statistics.verdicts import Part, Verdict
 
 #: names that a sentence lists; of more it says how many there are
@@ -184,84 +181,6 @@ def explain_effect(contrast: Contrast, smallest: float) -> str:
     return explain(contrast, smallest)
 
 
-def write_alike(
-    pairs: Sequence[Likeness],
-    groups: Sequence[Group],
-    control: str,
-    link: str,
-) -> Answer:
-    """Write which models are alike: the groups, or without any the two that are most alike.
-
-    Args:
-        pairs: all pairs of models under study, by one kind of CKA; at least one.
-        groups: the groups among them (`likeness.find_groups`).
-        control: what stands beside it.
-        link: the section with the evidence.
-    """
-    clause = f" with {WITHOUT_PIXELS}" if pairs[0].beyond else ""
-    over = spell_over(pairs[0].value)
-    ranked = sorted(pairs, key=lambda pair: -pair.value.value)
-    if len(pairs) == 1:
-        (pair,) = pairs
-        plain = f" ({spell(pair.plain)} with them)" if pair.beyond else ""
-        effect = f"mean CKA at the same depth {spell(pair.value)}{clause}{plain}"
-        strength = max(0.0, pair.value.low / SMALLEST["cka"]) if pair.value.sign else 0.0
-        question = f"How alike are {pair.a} and {pair.b}?"
-        word = "not alike" if is_unlike(pair.value) else spell_level(pair.value.value)
-        if not is_unlike(pair.value) and pair.value.sign == 0:
-            word, effect = "undecided", f"{effect} (the interval holds 0)"
-        return Answer(question, word, effect, over, control, link, strength, scope=HERE)
-    if groups:
-        weakest = min(groups, key=lambda one: one.gap.low)
-        count = len({pair.a for pair in pairs} | {pair.b for pair in pairs})
-        of = f", {_list_few(weakest.members)}" if len(groups) > 1 else ""
-        effect = (
-            f"CKA{clause}{of}: {spell(weakest.weakest.value)} or more within, at most"
-            f" {spell(weakest.nearest.value)} across{_write_rest(groups, count)}"
-        )
-        named = "; ".join(_list_few(one.members) for one in groups[:LISTED])
-        word = f"{len(groups)} groups"
-        if len(groups) == 1:
-            word = f"{len(groups[0].members)} of {count}"
-        strength = weakest.gap.measure_strength(SMALLEST["cka"])
-        if not all(one.settled for one in groups):
-            word = f"{PROBABLY} {word}"
-            effect = f"{effect} (a close call: other minibatches may leave it undecided)"
-        return Answer(ALIKE, word, effect, over, control, link, strength, names=named, scope=HERE)
-    top, low = ranked[0], ranked[-1]
-    effect = (
-        f"no group stands out by its intervals; most alike {top.a} and {top.b}, CKA{clause}"
-        f" {spell(top.value)}, least {low.a} and {low.b} {spell(low.value)}"
-    )
-    return Answer(ALIKE, "undecided", effect, over, control, link)
-
-
-def _write_rest(groups: Sequence[Group], count: int) -> str:
-    """Write how many of so many models are in no group; empty if none."""
-    rest = count - sum(len(one.members) for one in groups)
-    return f"; {rest} in no group" if rest else ""
-
-
-def write_alike_control(
-    ceiling: tuple[str, Estimate] | None, random: Likeness | None, *, pixels: bool = True
-) -> str:
-    """Write what the likeness of models is held against: two trainings of one objective, or two
-    random initialisations.
-
-    Args:
-        ceiling: the objective, and the CKA of two trainings of it; None without one.
-        random: two random initialisations; None without them.
-        pixels: whether raw pixels are compared.
-    """
-    parts = [] if pixels else ["raw pixels are not compared"]
-    if ceiling is not None:
-        parts.append(f"two trainings of {ceiling[0]} {spell(ceiling[1])}")
-    if random is not None:
-        clause = "" if random.beyond else ", pixels included"
-        parts.append(f"untrained {spell_level(random.value.value)}{clause}")
-    return ", ".join(parts)
-
-
 def write_parting(partings: Majority, link: str) -> Answer:
     """Write whether models part early or late: the last third of the depths against the first."""
     clause = f" with {WITHOUT_PIXELS}" if partings.beyond else ""
@@ -351,10 +270,10 @@ def _name_question(answer: Answer) -> str:
     return ", ".join(filter(None, (answer.label, answer.question)))
 
 
-def _list_few(names: Sequence[str]) -> str:
+def list_few(names: Sequence[str]) -> str:
     """List names, and of more than four how many more there are.
 
-    >>> _list_few(["a", "b", "c", "d", "e", "f"])
+    >>> list_few(["a", "b", "c", "d", "e", "f"])
     'a, b, c and 3 more'
     """
     if len(names) <= LISTED:
