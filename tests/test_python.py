@@ -19,7 +19,7 @@ from sslens.comparisons import choices
 from sslens.comparisons.choices import Option, Options, list_choices
 from sslens.comparisons.inputs import ModelInfo, Models
 from sslens.comparisons.rows import make_results
-from sslens.errors import Doubt, InputError
+from sslens.errors import Caution, Doubt, InputError
 from sslens.report.answer import UNITS, make_answer
 from sslens.report.writing.answer import MOST, AnswerLine, Told, write_answer
 from sslens.study import Result, Study
@@ -137,6 +137,27 @@ def test_the_answer_takes_plain_cka_where_the_pixels_explain_a_pair() -> None:
     assert rows.nearest_relative.tolist() == ["b", "a", "a", ""]
     assert not rows.pixels_regressed_out.any()
     assert rows.knn.isna().all()
+    assert rows.cka_to_pixels.isna().all()
+
+
+def test_the_answer_says_which_models_are_as_alike_to_raw_pixels() -> None:
+    nan = float("nan")
+    pairs = [("a", "b", False, 0.7, nan), ("a", "c", False, 0.4, 0.4), ("b", "c", False, 0.3, nan)]
+    pairs += [("a", "pixels", True, 0.71, nan), ("b", "pixels", True, 0.99, nan)]
+    answer = make_answer(
+        {"cka-blocks": make_means(*pairs, ("c", "pixels", True, 0.1, nan))}, MODELS
+    )
+    rows = answer.frame.set_index("model")
+    assert rows.cka_to_pixels.fillna(-1).tolist() == [0.71, 0.99, 0.1, -1]
+    assert rows.cka_to_pixels_low.round(2).fillna(-1).tolist() == [0.61, 0.89, 0.0, -1]
+    text = " ".join(line.text for line in write_answer(answer.frame.to_dict("records"), Told("3")))
+    assert "Nearest by mean CKA at the same depth." in text
+    assert "As alike to raw pixels: a 0.71, b 0.99." in text  # c is more alike to a, for sure
+    beyond = make_means(("a", "b", False, 0.7, 0.5), ("a", "pixels", True, 0.71, nan))
+    rows_beyond = make_answer({"cka-blocks": beyond}, MODELS).frame.to_dict("records")
+    assert "alike to raw" not in " ".join(
+        line.text for line in write_answer(rows_beyond, Told("2"))
+    )
 
 
 def make_rows(names: list[str], controls: int = 3) -> list[dict[str, Any]]:
@@ -181,13 +202,52 @@ def test_the_answer_fits_a_terminal(width: int, count: int) -> None:
     assert len(shown) >= min(count, 5)
 
 
-def test_a_control_that_is_not_shown_is_not_explained() -> None:
-    names = [f"model_{number}_{'x' * 70}" for number in range(4)]  # they take all lines
-    lines = write_answer(make_rows(names, controls=0), Told("long", saved="answer.csv"), 80)
-    assert "control" not in {line.kind for line in lines}
+def test_raw_pixels_are_shown_beside_long_names() -> None:
+    names = [f"model_{number}_{'x' * 70}" for number in range(8)]  # they take all lines
+    lines = write_answer(make_rows(names, controls=1), Told("long", saved="answer.csv"), 80)
+    assert len(lines) <= MOST
+    assert next(line.text for line in lines if line.kind == "control") == "pixels *"
     text = " ".join(line.text for line in lines)
-    assert "* a control." not in text
-    assert "And 1 more row in answer.csv." in text
+    assert "* a control." in text
+    assert "more rows in answer.csv." in text
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_architectures_of_controls_go_below_a_narrow_table(width: int) -> None:
+    """A CNN and a transformer have two random networks each, with their architectures' names."""
+    archs = ("resnet18", "vit_128x4_patch4_32_heads4")
+    named = [f"random #{seed} ({arch})" for arch in archs for seed in (0, 1)]
+    rows = make_rows(["rn18", "vit"], controls=4)
+    for row, name in zip(rows[2:], named, strict=False):
+        row["model"] = name
+    rows[-1]["nearest_relative"] = named[-1]
+    told = Told("two", ["one note"], path="report.html", saved="answer.csv", choice="None. " * 20)
+    lines = write_answer(rows, told, width)
+    assert len(lines) <= MOST
+    assert max(len(line.text) for line in lines) <= width
+    models = [line.text.split()[0] for line in lines if line.kind == "model"]
+    assert models == ["rn18", "vit"]
+    controls = [line.text for line in lines if line.kind == "control"]
+    assert controls[-1].startswith("pixels *")
+    assert "random #1 b 0.50" in controls[-1]
+    assert controls[0].startswith("random #0 a *")
+    text = " ".join(line.text for line in lines)
+    assert "* a control; a: resnet18, b: vit_128x4_patch4_32_heads4." in text
+    # where there is room, names stay as they are
+    wide = " ".join(line.text for line in write_answer(rows, Told("two"), 200))
+    assert "random #0 (resnet18) *" in wide
+    assert "a: resnet18" not in wide
+
+
+def test_cautions_come_first_and_whole() -> None:
+    heads = Caution("a.pth is read with 12 heads of attention, as usual: " + "word " * 30 + "end.")
+    notes = ["A lesser note. " * 20, heads, "another one"]
+    told = Told("two", notes, path="report.html", saved="answer.csv")
+    lines = write_answer(make_rows(["a", "b"]), told, 100)
+    assert len(lines) <= MOST
+    said = " ".join(line.text for line in lines if line.kind == "note")
+    assert f"note: {heads} note: 2 more notes in the report." in said
+    assert [line.text[:6] for line in lines if line.kind == "control"][-1] == "pixels"
 
 
 def test_the_answer_has_the_choice_of_the_first_screen_and_names_what_k_nn_reads() -> None:

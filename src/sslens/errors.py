@@ -141,6 +141,11 @@ class Doubt(UserWarning):
     """
 
 
+class Caution(str):
+    """A note without which a reader may take the numbers for something else: it comes before other
+    notes, and a terminal shows it whole."""
+
+
 def warn_of_doubt(message: str) -> None:
     """Warn of a `Doubt` at the line of the user's that led here: the nearest one that is not of
     this package, however deep in it the doubt arises.

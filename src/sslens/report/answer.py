@@ -9,6 +9,7 @@ from sslens.comparisons.choices import Choice, merge_choices, read_choices
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.likeness import Likeness, compare_alike, read_likenesses
 from sslens.comparisons.rows import Row
+from sslens.comparisons.with_pixels import WithPixels
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.proportions import estimate_share
 from sslens.table import Results, Table
@@ -36,6 +37,9 @@ UNITS: dict[str, str] = {
     "cka_to_it": "mean CKA of the two at the same depth",
     "cka_low": "lower end of its 95 % interval over minibatches",
     "cka_high": "upper end",
+    "cka_to_pixels": "mean CKA with the raw pixels",
+    "cka_to_pixels_low": "lower end of its 95 % interval over minibatches",
+    "cka_to_pixels_high": "upper end",
     "pixels_regressed_out": "whether it is deconfounded CKA, as on the first screen of the report",
     "knn_tap": "layer that k-NN reads, as chosen",
     "knn_pooling": "how it pools",
@@ -78,12 +82,14 @@ def make_answer(results: Mapping[str, Results], models: Models) -> Table:
     """
     neighbours = {one.model: one for one in _read(results, ("knn-depth",))}
     probes = merge_choices(_read(results, PROBES))
-    nearest = _find_nearest(results, models)
+    every = read_likenesses(results["cka-blocks"]) if "cka-blocks" in results else ()
+    nearest, pixels = _find_nearest(every, models), WithPixels.of(every).cka
     return _tabulate(
         {"model": name, "control": models.is_control(name)}
         | _describe_neighbours(neighbours.get(name))
         | _describe_probe(probes.get(name))
         | _describe_nearest(name, nearest.get(name))
+        | (pixels[name].columns("cka_to_pixels") if name in pixels else {})
         for name in models.names
     )
 
@@ -202,16 +208,13 @@ def _describe_usual(choice: Choice) -> Row:
     return {"usual": choice.usual.value, "options": choice.options, **over}
 
 
-def _find_nearest(results: Mapping[str, Results], models: Models) -> dict[str, Likeness]:
+def _find_nearest(every: Sequence[Likeness], models: Models) -> dict[str, Likeness]:
     """The pair of each model with its nearest relative.
 
     All pairs of models under study have one kind of CKA, as on the first screen of the report: with
     the pixels regressed out where that is defined for all of them. Of controls, only pairs with
     that kind of CKA count.
     """
-    if "cka-blocks" not in results:
-        return {}
-    every = read_likenesses(results["cka-blocks"])
     studied = compare_alike([pair for pair in every if not pair.control])
     beyond = all(pair.beyond for pair in studied)
     nearest = {}

@@ -208,6 +208,21 @@ def describe_uncontrolled(members: Sequence[Member]) -> list[str]:
     ]
 
 
+def describe_untrained(members: Sequence[Member]) -> list[str]:
+    """Say which models under study are as an initialisation leaves them, beside those that are
+    known to be random."""
+    from sslens.zoo.suspicions import find_untouched
+
+    told = []
+    for member in members:
+        if member.control or member.model is None or member.about.family == "control":
+            continue
+        state = member.model.network.state_dict()
+        values = {name: one.float().cpu().numpy() for name, one in state.items()}
+        told += [f"{member.name}: {said}" for said in list(find_untouched(values))[:1]]
+    return told
+
+
 def describe_resized(members: Sequence[Member]) -> list[str]:
     """Say which models under study see images of another size than their usual one, and where all
     were given one size, how one model alone is given it."""

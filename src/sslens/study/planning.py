@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
 from sslens.comparisons.roles import list_names
-from sslens.errors import Doubt, as_argument, spell_parameters
+from sslens.errors import Caution, Doubt, as_argument, spell_parameters
 from sslens.fingerprint import Conditions, remarks, require_comparable
 from sslens.store import Store
 from sslens.study.asked import Study
@@ -33,6 +33,7 @@ from sslens.study.members import (
     describe_same,
     describe_sizes,
     describe_uncontrolled,
+    describe_untrained,
     load_members,
     require_recognised,
 )
@@ -150,18 +151,20 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
             networks=networks,
             given=study.given,
         )
-    notes += _join_doubts([str(doubt.message) for doubt in doubts], study.models)
+    cautions = _join_doubts([str(doubt.message) for doubt in doubts], study.models)
     situation = Situation(study, members, images, bank, device, quiet)
     choice = choose_analyses(situation)
     require_claims(study.claims, choice)
     require_places(study, study.check, members)
     runner = PassRunner(store, device, precision, quiet)
     passes = plan_passes(situation, choice.analyses, runner)
-    notes += [*choice.notes, *describe_same(members), *describe_resized(members)]
-    notes += describe_related(members)
+    cautions += [*describe_untrained(members), *describe_resized(members)]
+    notes += [*map(Caution, cautions), *choice.notes, *describe_same(members)]
+    notes += [*describe_related(members), *describe_uncontrolled(members)]
     if "layers-changed" in choice.analyses:
         notes += describe_sizes(members)
-    notes += [*describe_uncontrolled(members), *_compare_views(situation, passes, precision)]
+    notes += _compare_views(situation, passes, precision)
+    notes.sort(key=lambda note: not isinstance(note, Caution))
     return StudyPlan(situation, choice.analyses, passes, tuple(notes), choice.left_out, runner)
 
 

@@ -43,13 +43,17 @@ def find_suspicions(checkpoint: Recognised, inside: Contents) -> Iterator[str]:
             "Labels trained these weights after the objective did: for a pre-trained backbone take"
             " the file from before."
         )
-    yield from _find_untouched(weights)
+    yield from find_untouched(weights)
     yield from _find_untrained_head(checkpoint, inside)
     yield from _find_equal_twins(checkpoint, inside)
 
 
-def _find_untouched(weights: Mapping[str, np.ndarray]) -> Iterator[str]:
-    """What is as an initialisation leaves it."""
+def find_untouched(weights: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yield what is as an initialisation leaves it, one sentence each.
+
+    Args:
+        weights: the values of parameters and buffers by name.
+    """
     norms = [name for name, v in weights.items() if v.ndim == 1 and name.endswith(".weight")]
     if norms and all(
         (weights[n] == 1).all() and not weights.get(n[:-6] + "bias", weights[n] * 0).any()

@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, final
 
 from sslens.comparisons.likeness import is_unlike
+from sslens.errors import Caution
+from sslens.report.writing.answer_rows import (
+    choose_rows,
+    list_choices,
+    order_rows,
+    shorten_controls,
+)
 from sslens.report.writing.best_features import FEW, write_how_chosen
 from sslens.report.writing.numbers import (
     set_minus,
@@ -24,6 +31,8 @@ MOST = 14
 WIDTH = 100
 NAN = float("nan")
 NARROWEST = 40
+#: lines of a table that leaves room for cautions: its head, three rows, and what stands below
+LEAST = 7
 #: what stands behind the name of a control
 CONTROL = " *"
 #: how a pooling is called in a column; of patches and of all tokens it is the mean
@@ -57,7 +66,7 @@ class Style:
     Attributes:
         interval: "both" ends with a decimal, "rounded" ends, or the wider "half".
         likeness: whether the nearest relative has its interval.
-        apart: whether the name of a model has a line of its own.
+        apart: whether a name that is too long for its column has a line of its own.
     """
 
     interval: Literal["both", "rounded", "half"]
@@ -104,8 +113,10 @@ def write_answer(
 ) -> list[AnswerLine]:
     """Write the answer in at most 14 lines.
 
-    Names are never cut. Models come before controls, the most accurate first. Of what does not fit
-    the weaker controls are left out first, then the last models, then notes; it is said how many.
+    Names are never cut; where names of controls are long, letters stand for their architectures.
+    Models come before controls, the most accurate first. Of what does not fit the weaker controls
+    are left out first, then what is said of layers, then the last models, then notes; it is said
+    how many. Raw pixels are always shown, and notes that are a `Caution` come first and whole.
 
     Args:
         rows: the rows of the answer (`sslens.report.answer.make_answer`).
@@ -119,12 +130,21 @@ def write_answer(
     room = MOST - len(head) - len(path)
     known = [row for row in rows if _has_numbers(row)]
     if known:
-        body = _write_body(known, told, width, room - min(1, len(told.notes)))
+        body = _write_body(known, told, width, room - _reserve(told, width, room))
     else:
         wrapped = [text for one in told.findings for text in _wrap(one, width)]
         body = [AnswerLine(text, "finding") for text in wrapped[: room - min(2, len(told.notes))]]
     notes = _write_notes(told, width, room - len(body))
     return [*head, *body, *notes, *path]
+
+
+def _reserve(told: Told, width: int, room: int) -> int:
+    """The lines that are kept for notes: one, and what cautions take where a table of three rows
+    fits beside them."""
+    cautions = [one for one in told.notes if isinstance(one, Caution)]
+    lines = sum(len(_wrap(f"note: {one}", width)) for one in cautions)
+    more = len(told.notes) > len(cautions) or not cautions
+    return min(lines + more, max(1, room - LEAST)) if told.notes else 0
 
 
 def _write_body(
@@ -146,24 +166,6 @@ def _has_numbers(row: Mapping[str, Any]) -> bool:
     return any(row.get(name, NAN) == row.get(name, NAN) for name in ("knn", "probe", "cka_to_it"))
 
 
-def order_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Put models before controls, and the most accurate first: by k-NN, else by the probe, as the
-    first screen of the report does; models without an accuracy stay in their order.
-
-    >>> [row["model"] for row in order_rows([
-    ...     {"model": "pixels", "control": True, "probe": 0.9, "knn": 0.5},
-    ...     {"model": "a", "control": False, "probe": 0.5, "knn": 0.9},
-    ...     {"model": "b", "control": False, "probe": 0.8, "knn": 0.5}])]
-    ['a', 'b', 'pixels']
-    """
-    column = "knn" if any(row["knn"] == row["knn"] for row in rows) else "probe"
-
-    def place(row: Mapping[str, Any]) -> tuple[bool, float]:
-        return row["control"], -row[column] if row[column] == row[column] else 1.0
-
-    return sorted(rows, key=place)
-
-
 def _write_table(
     rows: Sequence[Mapping[str, Any]], told: Told, width: int, room: int
 ) -> list[AnswerLine]:
@@ -171,17 +173,22 @@ def _write_table(
     ordered = order_rows(rows)
     columns = _choose_columns(ordered)
     style, cells, widths = _fit(ordered, columns, width)
-    high, few = 2 if style.apart else 1, FEW
-    below = _wrap(_write_below(ordered, ordered, columns, told.saved), width)
-    if 1 + len(ordered) * high + len(below) > room:  # rows come before layers
-        few = 0
-    for most in range(len(ordered), 0, -1):
-        shown = _choose_rows(ordered, most)
-        below = _wrap(_write_below(ordered, shown, columns, told.saved, few=few), width)
-        if 1 + len(shown) * high + len(below) <= room:
+    short, legend = shorten_controls(ordered)
+    fitted = _fit(short, columns, width)
+    if STYLES.index(fitted[0]) < STYLES.index(style):
+        style, cells, widths = fitted
+    else:
+        legend = ""
+    heights = [len(_split(own, widths, style)) for own in cells]
+    for few, most in list_choices(ordered, FEW):
+        shown = choose_rows(ordered, most)
+        said = _write_below(ordered, shown, columns, told.saved, few=few, legend=legend)
+        below = _wrap(said, width)
+        high = sum(one for row, one in zip(ordered, heights, strict=True) if row in shown)
+        if 1 + high + len(below) <= room:
             break
     heads = [HEADS["model"], *(HEADS[name] for name in columns)]
-    lines = [AnswerLine(_join(heads, widths, style), "head")]
+    lines = [AnswerLine(_join(heads, widths), "head")]
     for row, own in zip(ordered, cells, strict=True):
         if row in shown:
             kind: Kind = "control" if row["control"] else "model"
@@ -200,21 +207,6 @@ def _choose_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(name for name, there in present.items() if there)
 
 
-def _choose_rows(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
-    """The rows that are shown: all, or all models before any control; where not even these fit, raw
-    pixels and as many models as there is room for."""
-    if len(rows) <= most:
-        return list(rows)
-    controls = [row for row in rows if row["control"]]
-    kept = [row for row in controls if row["model"] == "pixels"]
-    models = [row for row in rows if not row["control"]]
-    if len(models) > most:
-        models = models[: max(1, most - len(kept))]
-    kept += [row for row in controls if row not in kept][:1]
-    kept = kept[: most - len(models)]
-    return [row for row in rows if row in models or row in kept]
-
-
 def _fit(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: int
 ) -> tuple[Style, list[list[str]], list[int]]:
@@ -224,8 +216,10 @@ def _fit(
         heads = [HEADS["model"], *(HEADS[name] for name in columns)]
         widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
         if sum(widths) + 2 * (len(widths) - 1) <= width:
-            break
-    return style, cells, widths
+            return style, cells, widths
+    room = width - sum(widths[1:]) - 2 * (len(widths) - 1)
+    names = [len(own[0]) for own in cells if len(own[0]) <= room]
+    return style, cells, [max([len(HEADS["model"]), *names]), *widths[1:]]
 
 
 def _write_row(row: Mapping[str, Any], columns: Sequence[str], style: Style) -> list[str]:
@@ -278,9 +272,13 @@ def _write_below(
     saved: str = "",
     *,
     few: int = FEW,
+    legend: str = "",
 ) -> str:
     """What the numbers of the table are over, what they are of, and how many rows are not shown."""
-    sentences = ["* a control."] if any(row["control"] for row in shown) else []
+    controls = [row for row in shown if row["control"]]
+    sentences = ["* a control."] if controls else []
+    if legend and controls:
+        sentences = [f"* a control; {legend}"]
     judged = [row for row in rows if any(row[name] == row[name] for name in ("knn", "probe"))]
     if judged:
         chance = spell_share(Estimate(judged[0]["chance"]))
@@ -292,10 +290,34 @@ def _write_below(
         beyond = any(row["pixels_regressed_out"] for row in rows)
         without = ", raw pixels regressed out" if beyond else ""
         sentences.append(f"Nearest by mean CKA at the same depth{without}.")
+        sentences += _write_as_pixels(rows)
     if left := len(rows) - len(shown):
         rows_left = f"{left} more row{'s' if left > 1 else ''}"
         sentences.append(f"And {rows_left}{f' in {saved}' if saved else ''}.")
     return " ".join(sentences)
+
+
+def _write_as_pixels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the models that are not shown to be more alike to another than to the raw pixels, where
+    these are not regressed out."""
+    near = [
+        f"{row['model']} {spell_level(row['cka_to_pixels'])}"
+        for row in rows
+        if not row["control"]
+        and not row["pixels_regressed_out"]
+        and _find_end(row, "cka", "low", "cka_to_it") <= _find_end(row, "cka_to_pixels", "high")
+    ]
+    if not near:
+        return []
+    more = f" and {len(near) - FEW} more" if len(near) > FEW else ""
+    return [f"As alike to raw pixels: {', '.join(near[:FEW])}{more}."]
+
+
+def _find_end(row: Mapping[str, Any], name: str, end: str, value: str = "") -> float:
+    """An end of the interval of a CKA, or the value where there is none; nan where it is not
+    known."""
+    found = float(row.get(f"{name}_{end}", NAN))
+    return found if found == found else float(row.get(value or name, NAN))
 
 
 def _write_own_layers(rows: Sequence[Mapping[str, Any]], saved: str, few: int) -> str:
@@ -316,15 +338,22 @@ def _has_two_readings(row: Mapping[str, Any]) -> bool:
 
 
 def _write_notes(told: Told, width: int, room: int) -> list[AnswerLine]:
-    """As many notes as there is room for, each in two lines at most, and how many more there
-    are."""
+    """As many notes as there is room for, cautions first and whole, others in two lines at most,
+    and how many more there are."""
+    notes = sorted(told.notes, key=lambda one: not isinstance(one, Caution))
     lines: list[str] = []
-    for number, note in enumerate(told.notes):
+    for number, note in enumerate(notes):
+        left = len(notes) - number
+        free = room - len(lines) - (left > 1)
+        whole = isinstance(note, Caution) and len(_wrap(f"note: {note}", width)) <= free
         written = textwrap.wrap(
-            f"note: {note}", width, max_lines=2, placeholder=" …", break_on_hyphens=False
+            f"note: {note}",
+            width,
+            max_lines=None if whole else max(1, free) if isinstance(note, Caution) else 2,
+            placeholder=" …",
+            break_on_hyphens=False,
         )
-        left = len(told.notes) - number
-        if len(lines) + len(written) + (left > 1) > room:
+        if len(written) > free or (isinstance(note, Caution) and not whole and lines):
             where = " in the report" if told.path else ""
             more = f"{left} {'more ' if lines else ''}{'note' if left == 1 else 'notes'}{where}."
             lines += [f"note: {more}"] if len(lines) < room else []
@@ -334,15 +363,17 @@ def _write_notes(told: Told, width: int, room: int) -> list[AnswerLine]:
 
 
 def _split(cells: Sequence[str], widths: Sequence[int], style: Style) -> list[str]:
-    """The lines of a row: one, or the name and then the numbers."""
-    return [*([cells[0]] if style.apart else []), _join(cells, widths, style)]
+    """The lines of a row: one, or the name and then the numbers where the name is longer than its
+    column."""
+    if style.apart and len(cells[0]) > widths[0]:
+        return [cells[0], _join(["", *cells[1:]], widths)]
+    return [_join(cells, widths)]
 
 
-def _join(cells: Sequence[str], widths: Sequence[int], style: Style) -> str:
-    """The cells of a row beside each other; without the name where that has its own line."""
-    first = 1 if style.apart else 0
-    padded = (cell.ljust(size) for cell, size in zip(cells[first:], widths[first:], strict=True))
-    return ("  " * first + "  ".join(padded)).rstrip()
+def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """The cells of a row beside each other."""
+    padded = (cell.ljust(size) for cell, size in zip(cells, widths, strict=True))
+    return "  ".join(padded).rstrip()
 
 
 def _wrap(text: str, width: int) -> list[str]:

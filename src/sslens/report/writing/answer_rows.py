@@ -1,0 +1,81 @@
+"""Which rows of an answer a terminal shows, in which order, and by which names."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from string import ascii_lowercase
+from typing import Any
+
+from sslens.comparisons.roles import PIXELS
+
+#: the name of a control with its architecture, as it is called where there are several
+_ARCH = re.compile(r"(.+) \((\S+)\)")
+
+
+def order_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Put models before controls, and the most accurate first: by k-NN, else by the probe, as the
+    first screen of the report does; models without an accuracy stay in their order.
+
+    >>> [row["model"] for row in order_rows([
+    ...     {"model": "pixels", "control": True, "probe": 0.9, "knn": 0.5},
+    ...     {"model": "a", "control": False, "probe": 0.5, "knn": 0.9},
+    ...     {"model": "b", "control": False, "probe": 0.8, "knn": 0.5}])]
+    ['a', 'b', 'pixels']
+    """
+    column = "knn" if any(row["knn"] == row["knn"] for row in rows) else "probe"
+
+    def place(row: Mapping[str, Any]) -> tuple[bool, float]:
+        return row["control"], -row[column] if row[column] == row[column] else 1.0
+
+    return sorted(rows, key=place)
+
+
+def list_choices(rows: Sequence[Mapping[str, Any]], few: int) -> Iterator[tuple[int, int]]:
+    """List how much may be shown, the most first: of how many models the layer of k-NN is told, at
+    most `few`, and how many rows there are. Models and raw pixels come before layers.
+
+    >>> rows = [{"model": "a", "control": False}, {"model": "random #0", "control": True}]
+    >>> list(list_choices(rows, 3))
+    [(3, 2), (3, 1), (0, 2), (0, 1)]
+    """
+    least = sum(not row["control"] or row["model"] == PIXELS for row in rows)
+    for layers in (few, 0):
+        yield from ((layers, most) for most in range(len(rows), max(0, least - 1), -1))
+    yield from ((0, most) for most in range(least - 1, 0, -1))
+
+
+def shorten_controls(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[list[Mapping[str, Any]], str]:
+    """Put letters for the architectures in the names of controls, which have them where models of
+    several are compared; returns the rows, and what the letters stand for.
+
+    >>> rows = [{"model": "random #0 (resnet18)", "control": True, "nearest_relative": "mae"}]
+    >>> shorten_controls(rows)
+    ([{'model': 'random #0 a', 'control': True, 'nearest_relative': 'mae'}], 'a: resnet18.')
+    """
+    parts = {row["model"]: _ARCH.fullmatch(row["model"]) for row in rows if row["control"]}
+    archs = list(dict.fromkeys(found[2] for found in parts.values() if found))
+    letters = dict(zip(archs, ascii_lowercase, strict=False))
+    names = {
+        name: f"{found[1]} {letters[found[2]]}"
+        for name, found in parts.items()
+        if found and found[2] in letters
+    }
+    short = [
+        {**row, **{one: names.get(row[one], row[one]) for one in ("model", "nearest_relative")}}
+        for row in rows
+    ]
+    return short, f"{', '.join(f'{letter}: {arch}' for arch, letter in letters.items())}."
+
+
+def choose_rows(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """The rows that are shown: all, or all models and raw pixels before any other control; where
+    not even these fit, raw pixels and as many models as there is room for."""
+    if len(rows) <= most:
+        return list(rows)
+    controls = [row for row in rows if row["control"]]
+    kept = [row for row in controls if row["model"] == PIXELS]
+    models = [row for row in rows if not row["control"]][: max(1, most - len(kept))]
+    kept += [row for row in controls if row not in kept][:1]
+    kept = kept[: most - len(models)]
+    return [row for row in rows if row in models or row in kept]
