@@ -10,6 +10,7 @@ from sslens.comparisons.choices import Choice, rank_choices, read_choices
 from sslens.comparisons.dense_advice import judge_dense
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.likeness import (
+    compare_alike,
     list_placed,
     make_dissimilarities,
     read_likenesses,
@@ -201,11 +202,11 @@ def _read_separation(results: Mapping[str, Results]) -> tuple[Choice, ...]:
 def _make_overview(
     results: Mapping[str, Results], models: Models, choices: Sequence[Choice]
 ) -> Overview | None:
-    """Place models and controls by 1 − CKA, sized by how well they separate classes; None where no
-    two are known."""
+    """Place models and controls by 1 − CKA, of one kind for all pairs, sized by how well they
+    separate classes; None where no two are known."""
     if "cka-blocks" not in results:
         return None
-    pairs = read_likenesses(results["cka-blocks"])
+    pairs = compare_alike(read_likenesses(results["cka-blocks"]))
     placed = list_placed(pairs, models.names)
     if not placed:
         return None

@@ -15,11 +15,7 @@ def write_placed(pairs: Sequence[Likeness], stress: float) -> str:
         pairs: all pairs in the picture.
         stress: Kruskal's stress-1 of the places.
     """
-    beyond = sum(pair.beyond for pair in pairs)
-    clause = ", pixels regressed out" if beyond else ""
-    if 0 < beyond < len(pairs):
-        count = f"{spell_count(beyond)} of {spell_count(len(pairs))} pairs"
-        clause += f" in {count}"
+    clause = ", pixels regressed out" if all(pair.beyond for pair in pairs) else ""
     return f"Near is alike: 1 − CKA at the same depth{clause}; stress {spell_level(stress)}."
 
 
