@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sslens.errors import InputError, require_type
+from sslens.errors import Caution, InputError, require_type
 
 if TYPE_CHECKING:
     from sslens.capture import Grams
@@ -157,8 +157,10 @@ def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
     sentences = []
     if a.precision != b.precision:
         sentences.append(
-            f"The forward pass of {a.name} was in {a.precision} and that of {b.name} in"
-            f" {b.precision}."
+            Caution(
+                f"The forward pass of {a.name} was in {a.precision} and that of {b.name} in"
+                f" {b.precision}."
+            )
         )
     for one, other in ((a, b), (b, a)):
         alone = [tokens for tokens in one.versions if tokens not in other.versions]
@@ -168,9 +170,8 @@ def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
                 " are left out."
             )
     if a.transform != b.transform and (region := _transform(a, b)):
-        sentences.append(
-            f"What differs between {a.name} and {b.name} is not the models alone: {region[0]}."
-        )
+        what = f"What differs between {a.name} and {b.name} is not the models alone"
+        sentences.append(Caution(f"{what}: {region[0]}."))
     return tuple(sentences)
 
 

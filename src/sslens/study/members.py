@@ -239,10 +239,8 @@ def describe_resized(members: Sequence[Member]) -> list[str]:
     ]
     given = [member.about.more.get("image_size") for member in studied]
     if told and len(studied) > 1 and len(set(given)) == 1:
-        told[-1] += (
-            f" A size behind one model, such as {studied[0].name}@image_size={given[0]}, is for"
-            " that model alone."
-        )
+        own = f"{zoo.split_options(studied[0].given)[0]}@image_size={given[0]}"
+        told[-1] += f" A size behind one model, such as {own}, is for that model alone."
     return told
 
 
