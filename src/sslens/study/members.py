@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslens import cards, zoo
-from sslens.comparisons.roles import list_names
 from sslens.errors import InputError
 from sslens.fingerprint import is_fingerprint
 from sslens.models.about import About
@@ -176,6 +175,8 @@ def describe_same(members: Sequence[Member]) -> list[str]:
 def describe_sizes(members: Sequence[Member]) -> list[str]:
     """Say at which size models under study see images: a file of a CNN seldom tells the size that
     it was trained at."""
+    from sslens.comparisons.roles import list_names  # which loads NumPy
+
     by_size: dict[int, list[str]] = {}
     for member in members:
         size = (member.transform or {}).get("crop")

@@ -161,13 +161,8 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     cautions += [*describe_untrained(members), *describe_resized(members)]
     notes += [*map(Caution, cautions), *choice.notes, *describe_same(members)]
     notes += [*describe_related(members), *describe_uncontrolled(members)]
-    cautions += [*describe_untrained(members), *describe_resized(members)]
-    notes += [*map(Caution, cautions), *choice.notes, *describe_same(members)]
-    notes += [*describe_related(members), *describe_uncontrolled(members)]
     if "layers-changed" in choice.analyses:
         notes += describe_sizes(members)
-    notes += _compare_views(situation, passes, precision)
-    notes.sort(key=lambda note: not isinstance(note, Caution))
     notes += _compare_views(situation, passes, precision)
     notes.sort(key=lambda note: not isinstance(note, Caution))
     return StudyPlan(situation, choice.analyses, passes, tuple(notes), choice.left_out, runner)
