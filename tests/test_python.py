@@ -221,7 +221,7 @@ def test_architectures_of_controls_go_below_a_narrow_table(width: int) -> None:
     for row, name in zip(rows[2:], named, strict=False):
         row["model"] = name
     rows[-1]["nearest_relative"] = named[-1]
-    told = Told("two", ["one note"], path="report.html", saved="answer.csv", choice="None. " * 20)
+    told = Told("two", ["one note"], path="report.html", saved="answer.csv", choice="None.")
     lines = write_answer(rows, told, width)
     assert len(lines) <= MOST
     assert max(len(line.text) for line in lines) <= width

@@ -115,8 +115,8 @@ def write_answer(
 
     Names are never cut; where names of controls are long, letters stand for their architectures.
     Models come before controls, the most accurate first. Of what does not fit the weaker controls
-    are left out first, then what is said of layers, then the last models, then notes; it is said
-    how many. Raw pixels are always shown, and notes that are a `Caution` come first and whole.
+    are left out first, then the last models, then notes; it is said how many. Raw pixels are always
+    shown, and notes that are a `Caution` come first and whole.
 
     Args:
         rows: the rows of the answer (`sslens.report.answer.make_answer`).
@@ -180,7 +180,7 @@ def _write_table(
     else:
         legend = ""
     heights = [len(_split(own, widths, style)) for own in cells]
-    for few, most in list_choices(ordered, FEW):
+    for few, most in list_choices(len(ordered), FEW):
         shown = choose_rows(ordered, most)
         said = _write_below(ordered, shown, columns, told.saved, few=few, legend=legend)
         below = _wrap(said, width)

@@ -29,18 +29,15 @@ def order_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(rows, key=place)
 
 
-def list_choices(rows: Sequence[Mapping[str, Any]], few: int) -> Iterator[tuple[int, int]]:
-    """List how much may be shown, the most first: of how many models the layer of k-NN is told, at
-    most `few`, and how many rows there are. Models and raw pixels come before layers.
+def list_choices(count: int, few: int) -> Iterator[tuple[int, int]]:
+    """List how much of `count` rows may be shown, the most first: of how many models the layer of
+    k-NN is told, at most `few`, and how many rows there are. Rows come before layers.
 
-    >>> rows = [{"model": "a", "control": False}, {"model": "random #0", "control": True}]
-    >>> list(list_choices(rows, 3))
-    [(3, 2), (3, 1), (0, 2), (0, 1)]
+    >>> list(list_choices(2, 3))
+    [(3, 2), (0, 2), (0, 1)]
     """
-    least = sum(not row["control"] or row["model"] == PIXELS for row in rows)
-    for layers in (few, 0):
-        yield from ((layers, most) for most in range(len(rows), max(0, least - 1), -1))
-    yield from ((0, most) for most in range(least - 1, 0, -1))
+    yield few, count
+    yield from ((0, most) for most in range(count, 0, -1))
 
 
 def shorten_controls(
