@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from sslens.data.imagenet import LEAST, MOST
 from sslens.errors import InputError, nearest, shorten
+from sslens.whole_file import exists
 from sslens.zoo.arrays import Array
 from sslens.zoo.extracting import restore
 from sslens.zoo.files import Beside, Contents, read_contents
@@ -85,9 +86,11 @@ def _read_places(index: Path) -> Mapping[str, str]:
     if not isinstance(places, Mapping) or not all(isinstance(v, str) for v in places.values()):
         raise InputError(f"{index} has no weight_map: it is not the index of a model in parts.")
     for name in sorted(set(places.values())):
-        if Path(name).name != name or not (index.parent / name).is_file():
+        path = index.parent / name
+        if Path(name).name != name or not (exists(path) and path.is_file()):
             raise InputError(
-                f"{index} lists {name}, which is not in its folder: get all of its files again."
+                f"{index} lists {shorten(name, 80)}, which is not in its folder: get all of its"
+                " files again."
             )
     return places
 
