@@ -24,6 +24,7 @@ from sslens.comparisons.likeness import Likeness, find_groups
 from sslens.comparisons.readings import name_pooling_in
 from sslens.comparisons.rows import make_results
 from sslens.figure import Line, Lines
+from sslens.report.answer import make_answer
 from sslens.report.colours import choose_colours, number_curves
 from sslens.report.front import Answer, Front, Overview, Point
 from sslens.report.front.making import Compared, make_front
@@ -32,6 +33,7 @@ from sslens.report.stills import begins_at_zero, choose_reach, draw_still
 from sslens.report.verdicts import make_table
 from sslens.report.writing import sentences
 from sslens.report.writing.alike import Beside, write_alike
+from sslens.report.writing.answer import Told, write_answer
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.verdicts import Part, Verdict, reach_verdict
 from sslens.table import Results
@@ -202,6 +204,22 @@ def test_detectors_that_have_learned_nothing_decide_nothing() -> None:
     (answer,) = front.answers
     assert answer.word == "undecided"
     assert "no detector has learned to find objects: the highest box AP is 0.3%" in answer.effect
+    assert front.choice.startswith(
+        "No detector has learned to find objects, the controls' included"
+    )
+
+
+def test_the_terminal_has_the_precision_of_each_detector() -> None:
+    ap = {"mae": 0.30, "dino": 0.34, "random #0": 0.10}
+    results = {"detection-frozen": detection(ap, second=0.04)}
+    table = make_answer(results, models("mae", "dino"))
+    assert table.frame.model.tolist() == ["mae", "dino", "random #0"]  # pixels were not trained
+    rows = table.frame.to_dict("records")
+    lines = [line.text for line in write_answer(rows, Told("What they know about place"))]
+    assert lines[1].split() == ["model", "box", "AP,", "%"]
+    assert lines[2].split() == ["dino", "34.0", "[31.0,", "37.0]"]
+    assert lines[4].split() == ["random", "#0", "*", "10.0", "[7.0,", "13.0]"]
+    assert lines[5] == "* a control. Intervals: 95 %, over 50 images."
 
 
 # ------------------------------------------------------------------------------------------------

@@ -251,7 +251,7 @@ def test_the_page_escapes_and_says_which_weights(tmp_path: Path) -> None:
     assert "+1.03 points" in page
     assert "Computed" not in page
     assert "On shipped models." in page
-    assert page.count("Not on the authors&#39; weights, for no ImageNet: probe-depth.") == 1
+    assert page.count("probe-depth is not on the authors&#39; weights: no ImageNet.") == 1
     assert "C7 undecided" in page
     assert "Failed: it broke." in page
     rows = read_rows(tmp_path / "published.csv")

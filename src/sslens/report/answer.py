@@ -8,6 +8,7 @@ from sslens.claims.advice import PROBES
 from sslens.comparisons.choices import Choice, merge_choices, read_choices
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.likeness import Likeness, compare_alike, read_likenesses
+from sslens.comparisons.parts import find_row
 from sslens.comparisons.rows import Row
 from sslens.comparisons.with_pixels import WithPixels
 from sslens.statistics.estimate import Estimate
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from sslens.comparisons.knn_sweep import Sweep
     from sslens.probes.linear.choosing import Outcome
 
+#: the exhibits of which the average precision is told, the first that ran
+DETECTION = ("detection-frozen", "detection-finetuned")
 NAN = float("nan")
 _CHOSEN = "chosen on some of the images, and judged on others"
 UNITS: dict[str, str] = {
@@ -61,6 +64,10 @@ UNITS: dict[str, str] = {
     "probe_chosen_on": "images on which the probe was chosen",
     "options": "probes (or features of k-NN) that were chosen from",
     "chance": "share of the most frequent class among all labelled images",
+    "ap": "average precision of boxes of a detector on the frozen network, else on the tuned one",
+    "ap_low": "lower end of its 95 % interval over images",
+    "ap_high": "upper end",
+    "ap_images": "images in which detectors are judged",
 }
 TEXTS = (
     *("best_tap", "best_pooling", "nearest_relative", "knn_tap", "knn_pooling", "knn_features"),
@@ -69,7 +76,8 @@ TEXTS = (
 
 
 def make_answer(results: Mapping[str, Results], models: Models) -> Table:
-    """Make the table of the answer, with a row for each model, then for each control.
+    """Make the table of the answer, with a row for each model, then for each control; where
+    detectors are compared, only for the controls that have one.
 
     Numbers are missing, and texts empty, where no analysis tells them. The choices are those of the
     report's cards: made on some of the images, and judged on others. Of probes, of which two
@@ -84,13 +92,19 @@ def make_answer(results: Mapping[str, Results], models: Models) -> Table:
     probes = merge_choices(_read(results, PROBES))
     every = read_likenesses(results["cka-blocks"]) if "cka-blocks" in results else ()
     nearest, pixels = _find_nearest(every, models), WithPixels.of(every).cka
-    return _tabulate(
-        {"model": name, "control": models.is_control(name)}
-        | _describe_neighbours(neighbours.get(name))
+    detectors = any(exhibit in results for exhibit in DETECTION)
+    known = {
+        name: _describe_neighbours(neighbours.get(name))
         | _describe_probe(probes.get(name))
         | _describe_nearest(name, nearest.get(name))
         | (pixels[name].columns("cka_to_pixels") if name in pixels else {})
+        | _describe_detector(name, results)
         for name in models.names
+    }
+    return _tabulate(
+        {"model": name, "control": models.is_control(name)} | row
+        for name, row in known.items()
+        if row or not (detectors and models.is_control(name))
     )
 
 
@@ -226,6 +240,18 @@ def _find_nearest(every: Sequence[Likeness], models: Models) -> dict[str, Likene
         if own:
             nearest[name] = max(own, key=lambda pair: pair.value.value)
     return nearest
+
+
+def _describe_detector(name: str, results: Mapping[str, Results]) -> Row:
+    """The columns of a detector."""
+    for exhibit in DETECTION:
+        row = find_row(
+            results.get(exhibit, Results({})), "models", model=name, kind="box", measure="AP"
+        )
+        if row is not None:
+            ends = {"ap_low": row["low"], "ap_high": row["high"]}
+            return {"ap": row["ap"], **ends, "ap_images": row["images"]}
+    return {}
 
 
 def _describe_nearest(name: str, pair: Likeness | None) -> Row:

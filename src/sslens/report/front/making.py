@@ -34,7 +34,7 @@ from sslens.report.front.screen import (
     Point,
 )
 from sslens.report.verdicts import name_control
-from sslens.report.writing import blindness, changes, choosing
+from sslens.report.writing import blindness, changes, choosing, places
 from sslens.report.writing import front as words
 from sslens.report.writing.cards import write_card, write_dense_card
 from sslens.report.writing.numbers import spell_classes
@@ -143,6 +143,7 @@ def _write_choice(
         said = choosing.NO_LABELS
     elif not choices and SEPARATION[0] in compared.left_out:
         said = choosing.write_no_choice(compared.left_out[SEPARATION[0]])
+    said = said or places.write_warning(results)
     alike = compares and len(models.studied) > 1
     missing = choosing.NO_PIXELS if alike and PIXELS not in models.names else ""
     return " ".join(filter(None, (said, missing)))

@@ -10,6 +10,7 @@ from sslens.comparisons.likeness import is_unlike
 from sslens.errors import Caution
 from sslens.report.writing.answer_rows import (
     choose_rows,
+    is_known,
     list_choices,
     order_rows,
     shorten_controls,
@@ -19,6 +20,7 @@ from sslens.report.writing.numbers import (
     set_minus,
     spell,
     spell_cell,
+    spell_count,
     spell_level,
     spell_margin,
     spell_share,
@@ -44,7 +46,11 @@ HEADS = {
     "knn": "k-NN, %",
     "probe": "probe, %",
     "nearest": "nearest relative",
+    "ap": "box AP, %",
 }
+
+#: columns of which one tells something of a model
+KNOWN = ("knn", "probe", "cka_to_it", "ap")
 
 Kind = Literal["title", "choice", "head", "model", "control", "note", "finding", "path"]
 
@@ -163,7 +169,7 @@ def _write_body(
 
 def _has_numbers(row: Mapping[str, Any]) -> bool:
     """Whether anything is known of a model beside its name."""
-    return any(row.get(name, NAN) == row.get(name, NAN) for name in ("knn", "probe", "cka_to_it"))
+    return any(is_known(row, name) for name in KNOWN)
 
 
 def _write_table(
@@ -203,6 +209,7 @@ def _choose_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         "knn": any(row["knn"] == row["knn"] for row in rows),
         "probe": any(row["probe"] == row["probe"] for row in rows),
         "nearest": any(row["nearest_relative"] for row in rows),
+        "ap": any(is_known(row, "ap") for row in rows),
     }
     return tuple(name for name, there in present.items() if there)
 
@@ -230,6 +237,7 @@ def _write_row(row: Mapping[str, Any], columns: Sequence[str], style: Style) -> 
         "knn": _write_share(row, "knn", style),
         "probe": _write_share(row, "probe", style),
         "nearest": _write_nearest(row, style),
+        "ap": _write_share(row, "ap", style) if is_known(row, "ap") else "",
     }
     return [name, *(written[column] for column in columns)]
 
@@ -286,6 +294,9 @@ def _write_below(
     own = [row for row in rows if _has_two_readings(row) and not row["control"]]
     if any(_has_two_readings(row) for row in rows):
         sentences.append(f"The layer is the probe's{_write_own_layers(own, saved, few)}.")
+    if "ap" in columns:
+        count = spell_count(int(next(row["ap_images"] for row in rows if is_known(row, "ap"))))
+        sentences.append(f"Intervals: 95 %, over {count} images.")
     if "nearest" in columns:
         beyond = any(row["pixels_regressed_out"] for row in rows)
         without = ", raw pixels regressed out" if beyond else ""

@@ -11,6 +11,16 @@ from sslens.comparisons.roles import PIXELS
 _ARCH = re.compile(r"(.+) \((\S+)\)")
 
 
+def is_known(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a number of a row is known.
+
+    >>> is_known({"knn": 0.5, "probe": float("nan")}, "probe"), is_known({}, "knn")
+    (False, False)
+    """
+    value = row.get(name)
+    return value is not None and bool(value == value)
+
+
 def order_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Put models before controls, and the most accurate first: by k-NN, else by the probe, as the
     first screen of the report does; models without an accuracy stay in their order.
@@ -21,10 +31,11 @@ def order_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     ...     {"model": "b", "control": False, "probe": 0.8, "knn": 0.5}])]
     ['a', 'b', 'pixels']
     """
-    column = "knn" if any(row["knn"] == row["knn"] for row in rows) else "probe"
+    present = (one for one in ("knn", "probe", "ap") if any(is_known(row, one) for row in rows))
+    column = next(present, "probe")
 
     def place(row: Mapping[str, Any]) -> tuple[bool, float]:
-        return row["control"], -row[column] if row[column] == row[column] else 1.0
+        return row["control"], -row[column] if is_known(row, column) else 1.0
 
     return sorted(rows, key=place)
 

@@ -10,7 +10,13 @@ from sslens.comparisons.detectors import PAPERS
 from sslens.comparisons.parts import find_row
 from sslens.comparisons.roles import PIXELS
 from sslens.report.front.screen import Answer
-from sslens.report.writing.detection import LEARNED, SIZES, read_ap, read_change
+from sslens.report.writing.detection import (
+    LEARNED,
+    SIZES,
+    read_ap,
+    read_change,
+    write_nothing_learned,
+)
 from sslens.report.writing.front import HERE, explain_effect
 from sslens.report.writing.numbers import spell_over, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
@@ -35,6 +41,14 @@ def write_places(results: Mapping[str, Results]) -> Iterator[Answer]:
                 continue
             for kind, measure in ASKED:
                 yield from _write_one(results[link], (kind, measure), how, link)
+
+
+def write_warning(results: Mapping[str, Results]) -> str:
+    """Write that no detector has learned to find objects, as a sentence; empty where one has."""
+    told = (
+        text for link in HOW if link in results for text in write_nothing_learned(results[link])
+    )
+    return next(told, "")
 
 
 def _write_nothing(best: float, how: str, link: str) -> Answer:

@@ -56,7 +56,8 @@ def write_reasons(exhibits: Sequence[ReproducedExhibit]) -> Iterator[str]:
         if one.why and one.state in ("computed", "stored"):
             by_reason.setdefault(one.why, []).append(one.exhibit.name)
     for reason, names in by_reason.items():
-        yield f"Not on the authors' weights, for {reason}: {list_names(names)}."
+        verb = "is" if len(names) == 1 else "are"
+        yield f"{list_names(names)} {verb} not on the authors' weights: {reason}."
 
 
 def write_outcomes(one: ReproducedExhibit) -> str:
