@@ -299,6 +299,12 @@ def test_the_screen_of_a_difference_begins_with_the_weights() -> None:
         " one shape; most in block 1, MLP fc2: 25%"
     )
     assert not front.ordered
+    assert results["layers-changed"]["depths"].minibatches.tolist() == [8, 8]
+    few = results["layers-changed"]["depths"].assign(minibatches=2)
+    table = replace(results["layers-changed"].tables["depths"], frame=few)
+    _, few_answers = screen({**results, "layers-changed": Results({"depths": table})}, "a", "b")
+    alike = few_answers["How alike are the layers at the same depth?"]
+    assert alike.effect.endswith("(there are too few minibatches)")
     assert front.terms == ""
     better = answers["Is b better at the classes than a?"]
     assert better.effect.startswith("20-NN of the last layer +20.0 points [+10.0, +30.0]: 70.0%")

@@ -20,6 +20,7 @@ import pytest
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Line, Lines, Sheet
 from sslens.own_files import LIST, OwnFiles
+from sslens.report.colours import choose_colours, number_curves
 from sslens.report.drawings import Packed, encode_drawings, group_panels, pack
 from sslens.report.front import Answer, Card, Front, Overview, Point
 from sslens.report.page import Section, write
@@ -620,8 +621,14 @@ def test_a_page_of_forty_models_stays_small(browser: Any, tmp_path: Path) -> Non
     drawn, alone = pages_of(40), curves()
     sections = [replace(drawn, name=f"pairs-{i}") for i in range(3)]
     sections += [replace(alone, name=f"curves-{i}") for i in range(2)]
-    path = write(tmp_path, sections=sections, front=front_of(40), **given)
+    families = {"mae": "REC", "dino": "JE", "msn": "JE"}
+    front = replace(front_of(40), families=families)
+    path = write(tmp_path, sections=sections, front=front, **given)
     assert path.stat().st_size < 8e6
+    with Visit(browser, path) as visit:  # one family, one colour, with and without scripts
+        for some in (["mae", "own", "dino", "msn"], ["a", "b"], ["dino", "msn", *"abcdef"]):
+            expected = number_curves(some, choose_colours(families))
+            assert visit.page.evaluate(f"numberCurves({some})") == expected
     for width, screens in ((1400, 12), (390, 24)):
         with Visit(browser, path, viewport=window(width, 900)) as visit:
             height = visit.page.evaluate("document.documentElement.scrollHeight")

@@ -27,7 +27,7 @@ from sslens.report.writing.weights_changed import (
     select_weights,
     write_alone,
 )
-from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
+from sslens.statistics.estimate import SMALLEST, Contrast, Estimate, explain
 from sslens.table import Results
 
 WEIGHTS, LAYERS, IMAGES = "weights-changed", "layers-changed", "images-moved"
@@ -185,6 +185,8 @@ def _write_cka(rows: Mapping[tuple[str, str], pd.DataFrame], of: str) -> Iterato
     effect = f"CKA at the same depth is least at {least.tap_b}, {spell(values[0])}"
     if last.tap_b != least.tap_b:
         effect += f", and {spell(values[1])} at {last.tap_b}, the last block"
+    if values[0].sign is None:
+        effect += f" ({explain(Contrast('', '', values[0]))})"
     question = f"How alike are the layers{of} at the same depth?"
     word = spell_level(values[0].value)
     yield Answer(question, word, effect, spell_over(values[0]), "", LAYERS, scope=HERE)
