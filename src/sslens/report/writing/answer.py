@@ -10,6 +10,7 @@ from sslens.comparisons.likeness import is_unlike
 from sslens.errors import Caution
 from sslens.report.writing.answer_rows import (
     choose_rows,
+    has_numbers,
     is_known,
     list_choices,
     order_rows,
@@ -49,8 +50,6 @@ HEADS = {
     "ap": "box AP, %",
 }
 
-#: columns of which one tells something of a model
-KNOWN = ("knn", "probe", "cka_to_it", "ap")
 
 Kind = Literal["title", "choice", "head", "model", "control", "note", "finding", "path"]
 
@@ -134,7 +133,7 @@ def write_answer(
     head += [AnswerLine(text, "choice") for text in _wrap(set_minus(told.choice), width)[:4]]
     path = [AnswerLine(told.path, "path")] if told.path else []
     room = MOST - len(head) - len(path)
-    known = [row for row in rows if _has_numbers(row)]
+    known = [row for row in rows if has_numbers(row)]
     if known:
         body = _write_body(known, told, width, room - _reserve(told, width, room))
     else:
@@ -165,11 +164,6 @@ def _write_body(
     less = _write_table(rows, told, width, room - 1)
     models = [[line for line in lines if line.kind == "model"] for lines in (body, less)]
     return [*changes, *less] if models[0] == models[1] else body
-
-
-def _has_numbers(row: Mapping[str, Any]) -> bool:
-    """Whether anything is known of a model beside its name."""
-    return any(is_known(row, name) for name in KNOWN)
 
 
 def _write_table(
@@ -399,7 +393,7 @@ def tabulate_answer(
     Args:
         rows: the rows of the answer; those of which nothing is known are left out.
     """
-    ordered = order_rows([row for row in rows if _has_numbers(row)])
+    ordered = order_rows([row for row in rows if has_numbers(row)])
     columns = _choose_columns(ordered)
     heads = [HEADS["model"], *(HEADS[name] for name in columns)]
     cells = [_write_row(row, columns, STYLES[0]) for row in ordered]

@@ -7,6 +7,8 @@ from typing import Any
 
 from sslens.comparisons.roles import PIXELS
 
+#: columns of which one tells something of a model
+KNOWN = ("knn", "probe", "cka_to_it", "ap")
 #: the name of a control with its architecture, as it is called where there are several
 _ARCH = re.compile(r"(.+) \((\S+)\)")
 
@@ -19,6 +21,11 @@ def is_known(row: Mapping[str, Any], name: str) -> bool:
     """
     value = row.get(name)
     return value is not None and bool(value == value)
+
+
+def has_numbers(row: Mapping[str, Any]) -> bool:
+    """Whether anything is known of a model beside its name."""
+    return any(is_known(row, name) for name in KNOWN)
 
 
 def order_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
