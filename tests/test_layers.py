@@ -30,6 +30,7 @@ ORDER = [
     "own_files",
     "processes",
     "cores",
+    "memory",
     "progress",
     "table",
     "plan",

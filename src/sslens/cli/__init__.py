@@ -35,6 +35,7 @@ from sslens.data.sources import require_limit, require_source
 from sslens.device_names import require_device_name
 from sslens.errors import Doubt, InputError, Mishap, make_line, make_visible, nearest, shorten
 from sslens.find import names, plugin
+from sslens.memory import keep_freed_memory
 from sslens.own_files import OwnFiles
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ REQUIRED = ("Command", "GROUP", "run")
 #: the groups of commands, in the order of `sslens --help`
 GROUPS = ("begin", "compare", "measure", "train", "images")
 
+#: new containers after which a process of a command looks for garbage: at Python's own 700 a tenth
+#: of a short command is spent looking
+GARBAGE = 20_000
 #: the option that every command has
 ASKS_FOR_JSON = "--json"
 #: the frame around what the parser says, and the colours of a terminal
@@ -65,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ours, or what the command returns (`sslens check`: 1 or 3)."""
     if arguments is None:  # a process of its own: looking for garbage once more costs it 0.5 s
         atexit.register(_keep_garbage)
+        gc.set_threshold(GARBAGE)
+        keep_freed_memory()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["--version"]:
         from sslens import __version__
