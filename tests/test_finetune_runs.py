@@ -189,6 +189,7 @@ def test_a_study_names_the_better_epoch_and_the_command_for_before_and_after(
     )
     assert f"sslens diff {VIT} {run} tells" in changed
     assert describe_related(members[:1]) == []
+    assert describe_related(members, diff=True) == [tuned]
     (run / LOG).write_text("epoch,top1\n1,0.5\n", encoding="utf-8")  # another program's
     assert describe_related(load_members([str(run)], controls=False)) == []
 

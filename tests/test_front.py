@@ -16,6 +16,7 @@ from PIL import Image
 from given import make_models
 from sslens.analyses.knn_depth import TABLES, TEXTS, UNITS
 from sslens.capture import Features, Grams
+from sslens.claims.advice import ProbeChoice, Recommendation
 from sslens.comparisons import apart, nearby
 from sslens.comparisons.choices import (
     Choice,
@@ -239,7 +240,7 @@ def test_raw_pixels_that_beat_every_model_are_named() -> None:
     ]
     screen = front({"knn-depth": knn(made)})
     assert screen.pixels.startswith(
-        "Raw pixels beat every model on 400 images: dino, the nearest, has -40.0"
+        "Raw pixels beat every model by 20-NN on 400 images: dino, the nearest, has -40.0"
     )
     assert screen.choice == screen.pixels
     assert {one.gain_pixels.split(" (")[0] for one in screen.cards} == {"nothing beats raw pixels"}
@@ -249,9 +250,16 @@ def test_raw_pixels_that_beat_every_model_are_named() -> None:
     # no model is better, and one is as good
     made[1] = options("dino", 0.8, seed=5)
     choices = read_choices(knn(made)["choices"])
-    assert write_pixels(choices).startswith(
-        "Nothing is shown to beat raw pixels on 400 images: dino"
+    nothing = write_pixels(choices)
+    assert nothing.startswith("Nothing is shown to beat raw pixels by 20-NN on 400 images: dino")
+    # a probe may tell more than k-NN, and the card under the sentence is of the probe
+    usual = ProbeChoice(("norm",), "patch", 1, Estimate(0.442, 0.391, 0.493, n=249), 0.4)
+    gain = Estimate(0.067, 0.015, 0.119, n=249)
+    probed = Recommendation("mae", usual, usual, usual, "the same", None, 9, over_pixels=gain)
+    assert write_pixels(choices, [probed]) == (
+        f"{nothing} By a linear probe mae does: +6.7 points [+1.5, +11.9]."
     )
+    assert write_pixels(choices, [replace(probed, over_pixels=Estimate(0.01))]) == nothing
     assert write_separation(choices, "").word == "undecided"
 
 
@@ -277,7 +285,8 @@ def test_one_order_and_one_choice_of_features_everywhere() -> None:
     (gain,) = [part for part in best.effect.split(", ") if part.startswith("+2.0 points")][:1]
     assert gain in screen.choice
     assert "mae, the nearest" in screen.choice
-    assert screen.choice.endswith("by 20-NN with its best features.")
+    assert "by 20-NN on" in screen.choice
+    assert screen.choice.endswith("over them with its best features.")
     assert [one.title for one in screen.cards] == ["mae", "dino", "msn"]
     # without raw pixels the two are named as not told apart, and what is missing is said
     every = blocks()

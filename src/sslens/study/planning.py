@@ -160,7 +160,8 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     passes = plan_passes(situation, choice.analyses, runner)
     cautions += [*describe_untrained(members), *describe_resized(members)]
     notes += [*map(Caution, cautions), *choice.notes, *describe_same(members)]
-    notes += [*describe_related(members), *describe_uncontrolled(members)]
+    notes += describe_related(members, diff="weights-changed" in choice.analyses)
+    notes += describe_uncontrolled(members)
     if "layers-changed" in choice.analyses:
         notes += describe_sizes(members)
     notes += _compare_views(situation, passes, precision)

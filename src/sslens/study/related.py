@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from sslens.study.members import Member
 
 
-def describe_related(members: Sequence["Member"]) -> list[str]:
-    """Write a sentence for each run of which the folder was given and another epoch did best, and
-    one for a model that is there before and after fine-tuning, and one for each training of which
-    several states are there."""
+def describe_related(members: Sequence["Member"], *, diff: bool = False) -> list[str]:
+    """Write a sentence for each run of which the folder was given and another epoch did best, one
+    for a model that is there before and after fine-tuning, and one for each training of which
+    several states are there.
+
+    Args:
+        members: the models and controls of a study.
+        diff: whether the study tells already what changed between its models.
+    """
     studied = [member for member in members if not member.control and member.given]
-    tuned = _describe_tuned(studied)
+    tuned = [] if diff else _describe_tuned(studied)
     return [*filter(None, map(_describe_best, studied)), *tuned, *_describe_states(studied)]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 from sslens.claims import advice
+from sslens.claims.advice import Recommendation
 from sslens.comparisons.choices import Choice, rank_choices, read_choices
 from sslens.comparisons.dense_advice import judge_dense
 from sslens.comparisons.inputs import Models
@@ -106,7 +107,8 @@ def make_front(
     kept = [one.question for one in (*changed, *asked) if one.question not in ANSWERED.values()]
     shown = _choose(answers, kept)
     rest = tuple(one for one in answers if one not in shown)
-    cards = list(_make_cards(results, choices, models))
+    advised = tuple(advice.judge(results))
+    cards = list(_make_cards(results, choices, models, advised))
     title = words.write_compared(models.studied, compared.images, compared.count, compared.total)
     if compared.classes is not None:
         title = f"{title}, {spell_classes(*compared.classes)}"
@@ -118,10 +120,10 @@ def make_front(
         tuple(cards[MOST_CARDS:]),
         words.write_undecided(answers, _list_not_run(verdicts, compared), rest),
         rest,
-        choosing.write_pixels(choices),
+        choosing.write_pixels(choices, advised),
         words.write_scope(over) if over else "",
         over,
-        _write_choice(results, models, choices, compared),
+        _write_choice(results, models, choices, compared, advised),
         ordered=not changed,
         terms=blindness.TERMS if blindness.LINK in results else changes.write_branches(results),
         families={n: f for n in models.studied if (f := models.about(n).family)},
@@ -133,10 +135,11 @@ def _write_choice(
     models: Models,
     choices: Sequence[Choice],
     compared: Compared,
+    advised: Sequence[Recommendation],
 ) -> str:
     """Say which model to use, or what is missing to choose one and to judge how alike they are."""
     said = choosing.write_choice(
-        choices, [one for one in models.names if is_cnn(models.about(one))]
+        choices, [one for one in models.names if is_cnn(models.about(one))], advised
     )
     compares = "cka-blocks" in results
     if compares and not choices and not compared.labelled:
@@ -235,10 +238,12 @@ def _make_overview(
 
 
 def _make_cards(
-    results: Mapping[str, Results], choices: Sequence[Choice], models: Models
+    results: Mapping[str, Results],
+    choices: Sequence[Choice],
+    models: Models,
+    advised: Sequence[Recommendation],
 ) -> Iterator[Card]:
     """The cards of all models in the order of the choices, then those for dense tasks."""
-    advised = advice.judge(results)
     names = [one.model for one in rank_choices(choices)]
     places = {name: place for place, name in enumerate(names)}
     order = {

@@ -22,6 +22,7 @@ from sslens.report.writing.numbers import (
 from sslens.report.writing.weights_changed import (
     describe_statistics,
     describe_weights,
+    find_most_changed,
     has_head,
     list_untouched,
     select_weights,
@@ -100,22 +101,12 @@ def _write_weights(pair: Row, layers: pd.DataFrame, of: str) -> Answer:
         word = "the backbone's"
     else:
         word = f"{spell_relative(relative)} apart"
-        most = _find_most(layers)
-        effect += f"; most in {most}" if most else ""
+        found = find_most_changed(layers)
+        if found is not None:
+            effect += f"; most in {found[0]}: {spell_relative(found[1]['relative'])}"
     if statistics := describe_statistics(pair):
         effect += f"; {statistics}"
     return Answer(f"Are the weights{of} the same?", word, effect, "", "", WEIGHTS)
-
-
-def _find_most(layers: pd.DataFrame) -> str:
-    """The block and kind of layer that changed most; empty where no block is known."""
-    if not len(layers):
-        return ""
-    cells = layers[(layers.block != "") & (layers.kind != "") & layers.relative.notna()]
-    if not len(cells):
-        return ""
-    most = cells.loc[cells.relative.idxmax()]
-    return f"block {most.block}, {most.kind}: {spell_relative(most.relative)}"
 
 
 def _write_untouched(pair: Row, layers: pd.DataFrame, of: str) -> Iterator[Answer]:

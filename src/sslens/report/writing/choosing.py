@@ -3,6 +3,7 @@ and whether it is better than the second and than raw pixels."""
 
 from collections.abc import Collection, Sequence
 
+from sslens.claims.advice import Recommendation
 from sslens.comparisons.choices import (
     Choice,
     compare_first_two,
@@ -114,9 +115,15 @@ def _write_controls(choices: Sequence[Choice]) -> str:
     return ", ".join(parts)
 
 
-def write_pixels(choices: Sequence[Choice]) -> str:
+def write_pixels(choices: Sequence[Choice], advised: Sequence[Recommendation] = ()) -> str:
     """Write that raw pixels beat every model, or that no model is shown to be better than they
-    are; empty where one is, or where there are no raw pixels."""
+    are; empty where one is, or where there are no raw pixels.
+
+    Args:
+        choices: what was chosen of each model and control.
+        advised: what is recommended of each model: where it is a probe, and a model beats raw
+            pixels by it, that is said too.
+    """
     gains = {
         one.model: (one, one.gains["over_pixels"])
         for one in rank_choices(choices)
@@ -127,15 +134,28 @@ def write_pixels(choices: Sequence[Choice]) -> str:
     sides = [gain.find_side(SMALLEST["accuracy"]) for _, gain in gains.values()]
     first, gain = next(iter(gains.values()))
     over = f"on {spell_over(first.accuracy)}"
-    effect = (
-        f"{first.model}, the nearest, has {spell_points(gain)} over them"
-        f" by {_name_classifier(first)} {FEATURES}"
-    )
+    how = f"by {_name_classifier(first)} {over}"
+    effect = f"{first.model}, the nearest, has {spell_points(gain)} over them {FEATURES}"
+    probed = "" if first.layers else _write_probed(advised)
     if all(side == "less" for side in sides):
-        return f"Raw pixels beat every model {over}: {effect}."
+        return f"Raw pixels beat every model {how}: {effect}.{probed}"
     if "more" not in sides:
-        return f"Nothing is shown to beat raw pixels {over}: {effect}."
+        return f"Nothing is shown to beat raw pixels {how}: {effect}.{probed}"
     return ""
+
+
+def _write_probed(advised: Sequence[Recommendation]) -> str:
+    """Write which model beats raw pixels by a probe, though none does by k-NN; empty if none."""
+    gains = [
+        (one.over_pixels, one)
+        for one in advised
+        if one.over_pixels is not None and not one.use.k and not one.unsettled
+    ]
+    won = [pair for pair in gains if pair[0].find_side(SMALLEST["accuracy"]) == "more"]
+    if not won:
+        return ""
+    gain, one = max(won, key=lambda pair: pair[0].value)
+    return f" By a linear probe {one.model} does: {spell_points(gain)}."
 
 
 def write_no_choice(reason: str) -> str:
@@ -150,17 +170,22 @@ def write_no_choice(reason: str) -> str:
     return f"Nothing here tells which model to use: {reason}."
 
 
-def write_choice(choices: Sequence[Choice], cnns: Collection[str] = ()) -> str:
+def write_choice(
+    choices: Sequence[Choice],
+    cnns: Collection[str] = (),
+    advised: Sequence[Recommendation] = (),
+) -> str:
     """Write which model to use, or why none is to be preferred; empty where there is no model.
 
     Args:
         choices: what was chosen of each model and control.
         cnns: the names of the CNNs among these.
+        advised: what is recommended of each model.
     """
     studied = [one for one in rank_choices(choices) if not one.control]
     if not studied:
         return ""
-    warning = write_pixels(choices)
+    warning = write_pixels(choices, advised)
     if warning:
         return warning
     first, ahead = studied[0], compare_first_two(choices)

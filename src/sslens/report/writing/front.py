@@ -141,6 +141,7 @@ def _name_pair(name: str) -> str:
 def _subtract(contrast: Contrast) -> str:
     """Write which two things are subtracted.
 
+    >>> from sslens.statistics.estimate import Estimate
     >>> _subtract(Contrast("JE · JE", "JE · REC", Estimate(0.1)))
     'JE with JE − JE with REC'
     """

@@ -179,17 +179,38 @@ def _write_layers(pair: Mapping[Any, Any], layers: pd.DataFrame) -> Iterator[str
     if len(moved):
         parts = [f"{row.kind} {spell_relative(row.relative)}" for row in moved.itertuples()]
         text = f"By kind of layer from {pair['model_a']} to {pair['model_b']}: {', '.join(parts)}"
-        cells = layers[(layers.block != "") & (layers.kind != "") & layers.relative.notna()]
-        if len(cells):
-            most = cells.loc[cells.relative.idxmax()]
-            text += (
-                f"; most in block {most.block}, {most.kind} ({spell_relative(most.relative)}"
-                f"{_write_angle(most.to_dict())})"
-            )
+        found = find_most_changed(layers)
+        if found is not None:
+            name, most = found
+            text += f"; most in {name} ({spell_relative(most['relative'])}{_write_angle(most)})"
         yield f"{text}."
     untouched = list_untouched(layers)
     if untouched:
         yield f"Untouched by {pair['model_b']}: {list_names(untouched)}."
+
+
+def find_most_changed(layers: pd.DataFrame) -> tuple[str, Mapping[Any, Any]] | None:
+    """Find what changed most: a kind of layer in a block, or one that no block has, as the stem of
+    a ResNet; a head counts for none. None where no change is known.
+
+    Args:
+        layers: the rows of one pair, of parameters alone (`select_weights`).
+
+    >>> rows = [("", "embedding", 0.85), ("", "norm", 0.9), ("1.0", "norm", 0.1)]
+    >>> find_most_changed(pd.DataFrame(rows, columns=["block", "kind", "relative"]))[0]
+    'embedding, before the blocks'
+    """
+    if not len(layers):
+        return None
+    named = layers[~layers.kind.isin(["", "head"]) & layers.relative.notna()]
+    inside = set(named.kind[named.block != ""])
+    cells = named[(named.block != "") | ~named.kind.isin(inside)]
+    if not len(cells):
+        return None
+    most = cells.loc[cells.relative.idxmax()].to_dict()
+    if most["block"]:
+        return f"block {most['block']}, {most['kind']}", most
+    return f"{most['kind']}{', before the blocks' if most['kind'] == 'embedding' else ''}", most
 
 
 def list_untouched(layers: pd.DataFrame) -> list[str]:
