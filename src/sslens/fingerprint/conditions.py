@@ -154,7 +154,7 @@ def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
     >>> remarks(mae, Conditions("dino", precision="bfloat16", **given))
     ('The forward pass of mae was in float32 and that of dino in bfloat16.',)
     """
-    sentences = []
+    sentences: list[str] = []
     if a.precision != b.precision:
         sentences.append(
             Caution(

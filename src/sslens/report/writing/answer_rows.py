@@ -76,7 +76,7 @@ def shorten_controls(
         for name, found in parts.items()
         if found and found[2] in letters
     }
-    short = [
+    short: list[Mapping[str, Any]] = [
         {**row, **{one: names.get(row[one], row[one]) for one in ("model", "nearest_relative")}}
         for row in rows
     ]
