@@ -767,7 +767,7 @@ def test_blocks_of_a_cnn_are_drawn_by_depth() -> None:
     labels = Labels(LABELS, classes=("a", "b", "c"))
     given = Given(Models((ModelInfo("cnn"),)), {"features": features, "labels": labels})
     results = compute("knn-depth", given)
-    line = curves(draw("knn-depth", results), "mean of all tokens")["cnn"]
+    line = curves(draw("knn-depth", results), "mean over places")["cnn"]
     np.testing.assert_allclose(line.x, [0.25, 0.5, 0.75, 1.0])
     assert set(first_table(results).kind) == {"block", "norm"}
 

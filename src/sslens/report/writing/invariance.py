@@ -25,20 +25,19 @@ Row = Mapping[str, Any]
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Write where REC and JE, and models before and after fine-tuning, differ, or else the
-    transform in which the models differ most; then what the last layer of each model is most and
-    least blind to, what it follows by moving all images together, and what of the transforms and of
-    the true factors is decoded."""
+    """Write what the last layer of each model is most and least blind to, what it follows by moving
+    all images together, what of the transforms and of the true factors is decoded, and where REC
+    and JE, and models before and after fine-tuning, differ."""
     frame = results["changes"]
     frame = frame[frame.main & frame["last"]]
     if frame[~frame.control].empty:
         return ()
     written = [
-        *(list(_write_sides(results)) or [_write_widest(frame)]),
         _write_invariances(frame),
         _write_equivariances(frame),
         _write_decoded(results),
         _write_factors(results),
+        *_write_sides(results),
     ]
     return tuple(text for text in written if text)
 
@@ -62,24 +61,6 @@ def _name_pooling(rows: Sequence[Row]) -> str:
     """Name the pooling of the rows of one model."""
     frame = pd.DataFrame(rows, columns=["model", "pooling"])
     return name_pooling_in(frame, str(rows[0]["pooling"]))
-
-
-def _write_widest(frame: pd.DataFrame) -> str:
-    """The transform in which the models' last layers differ most; empty of one model."""
-    rows = frame[~frame.control & frame.invariance.notna()]
-    by_transform = rows.groupby(["transform", "strength"], sort=False)
-    spreads = by_transform.invariance.agg(lambda own: own.max() - own.min())
-    if rows.model.nunique() < 2 or spreads.empty:
-        return ""
-    name, strength = spreads.idxmax()
-    widest = rows[(rows["transform"] == name) & (rows.strength == strength)]
-    widest = widest.sort_values("invariance", ascending=False, kind="stable")
-    ends = widest if len(widest) <= NAMED else widest.iloc[[0, -1]]
-    told = ", ".join(f"{row['model']} {spell(_read(row))}" for row in ends.to_dict("records"))
-    return (
-        "The models' last layers differ most in their invariance to"
-        f" {label_transform(str(name), float(strength))}: {told}."
-    )
 
 
 def _write_invariances(frame: pd.DataFrame) -> str:
