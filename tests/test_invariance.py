@@ -410,8 +410,8 @@ def test_c11_is_not_run_without_all_sides(names: Sequence[str]) -> None:
 
 def test_words_say_what_the_tables_hold(results: Results) -> None:
     text = write("invariance", results)
-    assert "over 120 images: dino (CLS token) most to hue 45 1.00" in text[0]
-    assert "of the controls to horizontal flip random #0" in text[0]
+    assert "over 120 images. dino (CLS token): most to hue 45 1.00" in text[0]
+    assert "Of the controls to horizontal flip random #0" in text[0]
     assert any("is sensitive: to horizontal flip more than JE (+0." in one for one in text)
     assert any("to horizontal flip less than REC (-0." in one for one in text)
 
