@@ -193,8 +193,9 @@ def list_pairs(folder: Path) -> dict[frozenset[str], list[float]]:
 
 
 def list_groups(pairs: Mapping[frozenset[str], list[float]]) -> Iterator[tuple[set[str], Any, Any]]:
-    """All sets of which any two are more alike than a member and another, by their intervals: all
-    subsets are tried, the largest first."""
+    """All sets of which any two are more alike than a member and another, by their intervals, with
+    the two pairs of the extreme values and the two of the extreme ends: all subsets are tried, the
+    largest first."""
     names = sorted(frozenset.union(*pairs))
     found: list[set[str]] = []
     for size in range(len(names) - 1, 1, -1):
@@ -205,7 +206,7 @@ def list_groups(pairs: Mapping[frozenset[str], list[float]]) -> Iterator[tuple[s
             clear = weakest[1] > nearest[2] and weakest[0] - nearest[0] >= 0.02
             if clear and not any(some <= other for other in found):
                 found.append(some)
-                yield some, (min(inside), max(across)), weakest[1] - nearest[2]
+                yield some, (min(inside), max(across)), (weakest, nearest)
 
 
 def test_which_models_are_alike(folder: Path, screen: Mapping[str, Any]) -> None:
@@ -217,11 +218,12 @@ def test_which_models_are_alike(folder: Path, screen: Mapping[str, Any]) -> None
     told = [set(re.split(r", | and ", part)) for part in answer["names"].split("; ")]
     studied = len(frozenset.union(*list_pairs(folder)))
     word = f"{len(told[0])} of {studied}" if len(told) == 1 else f"{len(told)} groups"
-    gaps = [(weak[0] - near[0], weak[1] - near[2]) for _, weak, near in groups]
+    gaps = [(weak[0] - near[0], weak[1] - near[2]) for _, _, (weak, near) in groups]
     settled = all(low >= gap - low for gap, low in gaps)  # another draw would see them too
     assert answer["word"] == (word if settled else f"probably {word}")
     assert sorted(map(sorted, told)) == sorted(sorted(some) for some, _, _ in groups)
-    _, (weakest, nearest), gap = min(groups, key=lambda one: one[2])
+    ends = {low: pair for (_, pair, _), (_, low) in zip(groups, gaps, strict=True)}
+    gap, (weakest, nearest) = min(ends.items(), key=lambda one: one[0])
     rest = studied - sum(map(len, told))
     check(answer["effect"], [*weakest, *nearest, *([rest] if rest else [])], list_models(folder))
     assert answer["strength"] == pytest.approx(gap / 0.02, rel=1e-3)
