@@ -10,7 +10,9 @@ from sslens.comparisons.likeness import is_unlike
 from sslens.errors import Caution
 from sslens.report.writing.answer_rows import (
     choose_rows,
+    find_end,
     has_numbers,
+    has_two_readings,
     is_known,
     list_choices,
     order_rows,
@@ -135,12 +137,21 @@ def write_answer(
     room = MOST - len(head) - len(path)
     known = [row for row in rows if has_numbers(row)]
     if known:
-        body = _write_body(known, told, width, room - _reserve(told, width, room))
+        every = _count_models(_write_body(known, told, width, 1000))
+        kept = _reserve(told, width, room)
+        bodies = (_write_body(known, told, width, room - most) for most in (kept, min(1, kept)))
+        whole = [body for body in bodies if _count_models(body) == every]  # notes give way
+        body = whole[0] if whole else _write_body(known, told, width, room - kept)
     else:
         wrapped = [text for one in told.findings for text in _wrap(one, width)]
         body = [AnswerLine(text, "finding") for text in wrapped[: room - min(2, len(told.notes))]]
     notes = _write_notes(told, width, room - len(body))
     return [*head, *body, *notes, *path]
+
+
+def _count_models(lines: Sequence[AnswerLine]) -> int:
+    """The lines of models among those of a table."""
+    return sum(line.kind == "model" for line in lines)
 
 
 def _reserve(told: Told, width: int, room: int) -> int:
@@ -162,8 +173,7 @@ def _write_body(
     if not changes:
         return body
     less = _write_table(rows, told, width, room - 1)
-    models = [[line for line in lines if line.kind == "model"] for lines in (body, less)]
-    return [*changes, *less] if models[0] == models[1] else body
+    return [*changes, *less] if _count_models(body) == _count_models(less) else body
 
 
 def _write_table(
@@ -180,7 +190,8 @@ def _write_table(
     else:
         legend = ""
     heights = [len(_split(own, widths, style)) for own in cells]
-    for few, most in list_choices(len(ordered), FEW):
+    models = sum(not row["control"] for row in ordered)
+    for few, most in list_choices(len(ordered), FEW, min(models + 1, len(ordered))):
         shown = choose_rows(ordered, most)
         said = _write_below(ordered, shown, columns, told.saved, few=few, legend=legend)
         below = _wrap(said, width)
@@ -284,9 +295,9 @@ def _write_below(
     judged = [row for row in rows if any(row[name] == row[name] for name in ("knn", "probe"))]
     if judged:
         chance = spell_share(Estimate(judged[0]["chance"]))
-        sentences += [*write_how_chosen(judged, few), f"Chance: {chance}."]
-    own = [row for row in rows if _has_two_readings(row) and not row["control"]]
-    if any(_has_two_readings(row) for row in rows):
+        sentences += [*write_how_chosen(judged, max(few, 0)), f"Chance: {chance}."]
+    own = [row for row in rows if has_two_readings(row) and not row["control"]]
+    if any(has_two_readings(row) for row in rows):
         sentences.append(f"The layer is the probe's{_write_own_layers(own, saved, few)}.")
     if "ap" in columns:
         count = spell_count(int(next(row["ap_images"] for row in rows if is_known(row, "ap"))))
@@ -296,6 +307,7 @@ def _write_below(
         without = ", raw pixels regressed out" if beyond else ""
         sentences.append(f"Nearest by mean CKA at the same depth{without}.")
         sentences += _write_as_pixels(rows)
+    sentences = sentences[:2] if few < 0 else sentences
     if left := len(rows) - len(shown):
         rows_left = f"{left} more row{'s' if left > 1 else ''}"
         sentences.append(f"And {rows_left}{f' in {saved}' if saved else ''}.")
@@ -310,19 +322,12 @@ def _write_as_pixels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for row in rows
         if not row["control"]
         and not row["pixels_regressed_out"]
-        and _find_end(row, "cka", "low", "cka_to_it") <= _find_end(row, "cka_to_pixels", "high")
+        and find_end(row, "cka", "low", "cka_to_it") <= find_end(row, "cka_to_pixels", "high")
     ]
     if not near:
         return []
     more = f" and {len(near) - FEW} more" if len(near) > FEW else ""
     return [f"As alike to raw pixels: {', '.join(near[:FEW])}{more}."]
-
-
-def _find_end(row: Mapping[str, Any], name: str, end: str, value: str = "") -> float:
-    """An end of the interval of a CKA, or the value where there is none; nan where it is not
-    known."""
-    found = float(row.get(f"{name}_{end}", NAN))
-    return found if found == found else float(row.get(value or name, NAN))
 
 
 def _write_own_layers(rows: Sequence[Mapping[str, Any]], saved: str, few: int) -> str:
@@ -334,12 +339,6 @@ def _write_own_layers(rows: Sequence[Mapping[str, Any]], saved: str, few: int) -
         return f"; k-NN has its own{f', in {saved}' if saved else ''}"
     read = (f"{row['model']} {_name_reading(row['knn_tap'], row['knn_pooling'])}" for row in rows)
     return f"; k-NN reads {'; '.join(read)}"
-
-
-def _has_two_readings(row: Mapping[str, Any]) -> bool:
-    """Whether k-NN and the probe of a model read different layers or poolings."""
-    knn, probe = ((row[f"{name}_tap"], row[f"{name}_pooling"]) for name in ("knn", "probe"))
-    return bool(knn[0] and probe[0] and knn != probe)
 
 
 def _write_notes(told: Told, width: int, room: int) -> list[AnswerLine]:

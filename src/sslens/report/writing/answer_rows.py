@@ -6,6 +6,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from sslens.comparisons.roles import PIXELS
+from sslens.statistics.estimate import NAN
 
 #: columns of which one tells something of a model
 KNOWN = ("knn", "probe", "cka_to_it", "ap")
@@ -47,15 +48,18 @@ def order_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(rows, key=place)
 
 
-def list_choices(count: int, few: int) -> Iterator[tuple[int, int]]:
+def list_choices(count: int, few: int, sure: int) -> Iterator[tuple[int, int]]:
     """List how much of `count` rows may be shown, the most first: of how many models the layer of
-    k-NN is told, at most `few`, and how many rows there are. Rows come before layers.
+    k-NN is told, at most `few` (-1: only what the numbers are over is told), and how many rows
+    there are. Rows come before layers, and the `sure` ones before all that can be left unsaid.
 
-    >>> list(list_choices(2, 3))
-    [(3, 2), (0, 2), (0, 1)]
+    >>> list(list_choices(4, 3, sure=3))
+    [(3, 4), (0, 4), (0, 3), (-1, 4), (-1, 3), (0, 2), (0, 1)]
     """
     yield few, count
-    yield from ((0, most) for most in range(count, 0, -1))
+    for told in (0, -1):
+        yield from ((told, most) for most in range(count, sure - 1, -1))
+    yield from ((0, most) for most in range(sure - 1, 0, -1))
 
 
 def shorten_controls(
@@ -94,3 +98,16 @@ def choose_rows(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[st
     kept += [row for row in controls if row not in kept][:1]
     kept = kept[: most - len(models)]
     return [row for row in rows if row in models or row in kept]
+
+
+def find_end(row: Mapping[str, Any], name: str, end: str, value: str = "") -> float:
+    """An end of the interval of a CKA, or the value where there is none; nan where it is not
+    known."""
+    found = float(row.get(f"{name}_{end}", NAN))
+    return found if found == found else float(row.get(value or name, NAN))
+
+
+def has_two_readings(row: Mapping[str, Any]) -> bool:
+    """Whether k-NN and the probe of a model read different layers or poolings."""
+    knn, probe = ((row[f"{name}_tap"], row[f"{name}_pooling"]) for name in ("knn", "probe"))
+    return bool(knn[0] and probe[0] and knn != probe)
