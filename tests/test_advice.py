@@ -293,7 +293,9 @@ def make() -> nn.Module:
 
 @pytest.mark.filterwarnings("ignore::sslens.errors.Doubt")
 def test_advice_for_a_network_of_ones_own_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"Give the size of the images .* as image_size") as caught:
+    with pytest.raises(
+        InputError, match=r"Give the size of the images .*image_size=SIDE"
+    ) as caught:
         sslens.wrap(OneSide(), name="mine")
     assert "or their transform" in str(caught.value)
     assert sslens.wrap(OneSide(), name="mine", image_size=24).transform.crop == 24

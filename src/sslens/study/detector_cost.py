@@ -122,7 +122,7 @@ class TrainingsCost:
     def describe(self) -> str:
         """Describe the cost as a clause.
 
-        >>> TrainingsCost(4, 312, 4800.0, 641e3, 0, "cpu").describe()
+        >>> TrainingsCost(4, 312, 4800.0, 641e3, 0.0, "cpu").describe()
         '312 steps each, about 20 min each and 1.3 h in all on this cpu; memory about 0.64 MB'
         """
         hours = self.seconds / 3600

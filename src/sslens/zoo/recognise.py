@@ -293,7 +293,10 @@ def _find_linear_head(
     state: Mapping[str, Array], claim: Claim, outside: tuple[str, ...]
 ) -> tuple[str, ...]:
     """The keys of a linear layer, whatever its name, if it is all that stands beside the networks
-    and what the layout knows: a classifier. Of several layers none is told to be one."""
+    and what the layout knows: a classifier. Of several layers none is told to be one, and of a
+    method's own file a layer that the method has not is none: keys may have been mixed."""
+    if claim.objective is not None:
+        return ()
     prefixes = tuple(trunk.prefix for trunk in claim.branches.values() if trunk.prefix)
     others = [
         key
