@@ -321,6 +321,25 @@ def test_all_models_that_are_not_told_apart_are_named() -> None:
     )
 
 
+def test_a_word_over_several_models_holds_of_all_of_them() -> None:
+    pixels = options("pixels", 0.10, control=True, seed=6)
+    made = [options("mae", 0.40, seed=1), options("mae 1", 0.39, seed=2), pixels]
+
+    def answer() -> Any:
+        (best,) = [one for one in front({"knn-depth": knn(made)}).answers if one.question == BEST]
+        return best
+
+    assert answer().word == "beats pixels"
+    assert answer().effect.startswith("mae 40.0% [")  # whose number it is
+    untrained = options("random #0", 0.39, control=True, seed=5)
+    made.append(untrained)  # which is as good: no training is rewarded
+    assert answer().word == "undecided"
+    made[1:3] = [options("mae 1", 0.35, seed=2), options("pixels", 0.33, control=True, seed=6)]
+    made.remove(untrained)
+    assert answer().names.startswith("mae or mae 1")
+    assert answer().word == "undecided"  # mae 1 does not beat them, whatever mae does
+
+
 def test_one_choice_of_probes_of_two_exhibits() -> None:
     """What validation images prefer equally is the usual choice, then the simplest."""
 

@@ -57,10 +57,10 @@ DECODED = ("decoded", "decoded_low", "decoded_high")
 def compute(
     models: Models,
     *,
+    factors: Factors,  # before labels: what is asked for first mends both
     features: FeatureSets,
     labels: Labels,
     probes: ProbeSettings,
-    factors: Factors,
     seed: int = 0,
 ) -> Results:
     """Decode every factor from every depth and pooling of each model and control.

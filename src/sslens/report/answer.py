@@ -51,7 +51,10 @@ UNITS: dict[str, str] = {
     "probe_tap": "layer that the probe reads, as chosen",
     "probe_pooling": "how it pools",
     "probe_layers": "layers of the probe; 1 is linear",
-    "over_pixels": "accuracy of the probe (or k-NN) less that of raw pixels, on the same images",
+    "over_pixels": (
+        "accuracy of the probe less that of raw pixels' probe, on the same images; of k-NN where no"
+        " probe was trained"
+    ),
     "over_pixels_low": "lower end of its 95 % interval, images paired",
     "over_pixels_high": "upper end",
     "usual": "accuracy of the usual choice: the last layer, with the model's usual pooling",

@@ -42,7 +42,9 @@ def write_separation(choices: Sequence[Choice], link: str) -> Answer:
     studied = [one for one in ranked if not one.control]
     first, ahead = studied[0], compare_first_two(ranked)
     pixels = first.gains["over_pixels"]
-    parts = [f"{spell_share(first.accuracy)} by {_name_classifier(first)} {FEATURES}"]
+    near, controls = list_not_told_apart(ranked)
+    whose = f"{first.model} " if near else ""
+    parts = [f"{whose}{spell_share(first.accuracy)} by {_name_classifier(first)} {FEATURES}"]
     if pixels.defined:
         parts.append(f"{spell_points(pixels)} over raw pixels{_say_why(first, pixels)}")
     if ahead.defined:
@@ -55,12 +57,18 @@ def write_separation(choices: Sequence[Choice], link: str) -> Answer:
     ]
     alone = len(studied) == 1
     question = f"Does {first.model} separate the classes better than pixels?" if alone else BEST
-    near, controls = list_not_told_apart(ranked)
     named = first.model
     if ahead.defined and near:
         named = f"{_name_near(first.model, near)}, which are not told apart{_name_nor(controls)}"
     share = spell_share(Estimate(first.accuracy.value))
-    against = WORDS_OF_PIXELS.get(pixels.find_side(SMALLEST["accuracy"]), "undecided")
+    sides = {
+        one.gains["over_pixels"].find_side(SMALLEST["accuracy"])
+        for one in studied
+        if one.model in (first.model, *near)
+    }
+    against = "undecided"  # unless it is one answer for all that are named, and training's
+    if len(sides) == 1 and not controls:
+        against = WORDS_OF_PIXELS.get(sides.pop(), against)
     return Answer(
         question,
         against if pixels.defined else share,
