@@ -293,13 +293,13 @@ def test_the_command_prints_and_its_status_says_whether_it_can_be_loaded(
     both = capsys.readouterr()
     assert json.loads(both.out)["loadable"] is False
     assert "is a web page" in json.loads(both.out)["error"]
-    assert "is a web page" in both.err
+    assert "is a web page" in " ".join(both.err.split())
     with monkeypatch.context() as terminal:
         for stream in ("sys.stdout", "sys.stderr"):
             terminal.setattr(f"{stream}.isatty", lambda: True)
         assert cli.main(["doctor", str(path)]) == 2
     both = capsys.readouterr()
-    assert both.out.count("is a web page") == 1
+    assert " ".join(both.out.split()).count("is a web page") == 1  # lines break anywhere
     assert both.err == ""
     assert cli.main(["doctor", str(tmp_path / "nothing.pth")]) == 2
     assert "There is no model" in capsys.readouterr().err
