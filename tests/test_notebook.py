@@ -36,6 +36,7 @@ def test_the_notebook_is_one_that_jupyter_opens() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:deconfounded-cka of mae and dino is undefined")
 def test_the_notebook_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
