@@ -455,7 +455,7 @@ def test_a_claim_without_controls_says_where_its_control_is() -> None:
     ran = [reach_verdict(claim, [part], members={}) for claim in ("c9", "c6")]
     table = make_table([*ran, Verdict("c8", "not run", why="no probes")]).frame
     assert table.controls.tolist() == [
-        "random weights that were fine-tuned alike, in its second difference",
+        "fine-tuned random weights, in its second difference",
         "none",
         "",
     ]

@@ -146,7 +146,7 @@ def test_the_screen_of_plain_models() -> None:
     assert words[ALIKE] == ("2 of 4", "mae and mae 1")
     assert words[APART] == ("late", "")
     assert words[BEST] == ("beats pixels", "dino")
-    assert screen.scope.startswith("95% intervals over 32 minibatches unless said: of these models")
+    assert screen.scope.startswith("95% intervals over 32 minibatches: of these models")
     assert [one.strength for one in screen.answers] == sorted(
         (one.strength for one in screen.answers), reverse=True
     )
@@ -220,7 +220,7 @@ def test_cards_say_what_is_gained_and_that_nothing_is() -> None:
     assert cards["mae 1"].beats_pixels is None
     # one point of 400 images does not decide, so that the usual choice stays
     assert cards["msn"].use.startswith("20-NN, CLS token, norm: 70.0%")
-    assert cards["msn"].gain_usual.startswith("the usual choice; best features +1.0 points")
+    assert cards["msn"].gain_usual.startswith("usual choice; best features +1.0 points")
     (told,) = [one for one in sentences_of(knn(USUAL)) if one.startswith("mae:")]
     assert "20-NN of the mean of patch tokens at blocks.3, standardised: 50.0%" in told
     assert "more than raw pixels (+15.0 points [" in told

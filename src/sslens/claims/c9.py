@@ -41,7 +41,7 @@ TYPES = ("qkv", "norm1")
 
 
 #: what stands in place of a control: it is one of the differences that decide
-CONTROL = "random weights that were fine-tuned alike, in its second difference"
+CONTROL = "fine-tuned random weights, in its second difference"
 
 
 def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:

@@ -165,7 +165,7 @@ def name_control(claim: str) -> str:
     does.
 
     >>> name_control("c9")
-    'random weights that were fine-tuned alike, in its second difference'
+    'fine-tuned random weights, in its second difference'
     """
     if claim not in names("claims"):
         return ""

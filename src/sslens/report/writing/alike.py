@@ -96,7 +96,7 @@ def _write_groups(groups: Sequence[Group], beside: Beside, names: Sequence[str])
         word = f"{len(groups[0].members)} of {len(names)}"
     if not all(one.settled for one in groups):
         word = f"{PROBABLY} {word}"
-        effect = f"{effect} (a close call: other minibatches may leave it undecided)"
+        effect = f"{effect} (a close call between minibatches)"
     return Answer(
         ALIKE,
         word,

@@ -86,7 +86,7 @@ def _write_gain(answer: Answer, gain: Contrast | None) -> str:
     if answer == "holds":
         return f"{spelt} over the usual choice"
     if answer == "undecided":
-        return f"the usual choice; best features {spelt}, undecided"
+        return f"usual choice; best features {spelt}, undecided"
     return f"{NOTHING} (best features {spelt})"
 
 

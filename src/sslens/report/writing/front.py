@@ -63,21 +63,21 @@ def write_scope(over: str) -> str:
         over: what most intervals are over.
 
     >>> write_scope("64 images")
-    '95% intervals over 64 images unless said: of these models, not other trainings.'
+    '95% intervals over 64 images: of these models, not other trainings.'
     """
     over = over.removesuffix(" of images")
-    return f"95% intervals over {over} unless said: of these models, not other trainings."
+    return f"95% intervals over {over}: of these models, not other trainings."
 
 
 def write_terms(families: Sequence[str], answers: int) -> str:
     """Write what the families' names stand for, and in which order several answers are.
 
     >>> write_terms(["REC", "JE"], 3)
-    'JE: joint embedding; REC: reconstruction. Strongest answers first.'
+    'JE: joint embedding; REC: reconstruction. Strongest first.'
     """
     known = [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in families]
     terms = [f"{'; '.join(known)}."] if known else []
-    return " ".join([*terms, *(["Strongest answers first."] if answers > 1 else [])])
+    return " ".join([*terms, *(["Strongest first."] if answers > 1 else [])])
 
 
 def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:

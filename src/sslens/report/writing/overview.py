@@ -26,8 +26,7 @@ def write_sized(choices: Sequence[Choice]) -> str:
     first = choices[0]
     how = f"{first.k}-NN" if first.k else "a probe"
     return (
-        f"Points: {how} on best features, {spell_count(first.accuracy.n)} images that did not"
-        " choose them"
+        f"Points: {how}, best features, {spell_count(first.accuracy.n)} images that did not choose"
     )
 
 
