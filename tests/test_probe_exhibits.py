@@ -757,6 +757,7 @@ def test_a_model_is_read_as_its_own_classifier_reads() -> None:
     assert len(shown) == 2
 
 
+@pytest.mark.slow
 def test_terminal_csv_cards_and_banner_have_one_choice_and_one_baseline() -> None:
     """Of models and controls the linear probe that validation images prefer, on one set of images,
     against raw pixels read in the same way."""

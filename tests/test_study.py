@@ -423,7 +423,7 @@ def test_images_without_classes_leave_knn_out_and_say_so(done: Done, tmp_path: P
         "other-measures",
     )
     note = planned.notes[-1]
-    left_out = "agreement, factors-depth, knn-depth, probe-depth and probe-layers were left out"
+    left_out = "agreement, knn-depth, probe-depth and probe-layers were left out"
     assert note == f"{left_out}: the images have no classes."
 
 
