@@ -388,6 +388,15 @@ def test_a_group_of_200_letters_stays_in_the_legend(width: float) -> None:
     assert all(x + 7 * len(text) <= width and y < high for x, y, text in legend)
 
 
+def test_a_model_of_no_known_family_is_in_the_legend_beside_others() -> None:
+    own, dino = Point("mine", 0.0, 0.0, 0.5, ""), Point("dino", 1.0, 0.5, 0.6, "JE")
+    both = draw_overview(Overview((own, dino), "", "", 0.0), 576.0)
+    assert ">no known family<" in both
+    assert ">JE<" in both
+    alone = (own, replace(own, name="other", x=1.0))  # one colour, which means nothing
+    assert "family<" not in draw_overview(Overview(alone, "", "", 0.0), 576.0)
+
+
 def pair(a: str, b: str, value: float, half: float) -> Likeness:
     cka = Estimate(value, value - half, value + half, "minibatches", 12)
     return Likeness(a, b, False, cka, cka, True)

@@ -260,7 +260,12 @@ def _list_legend(
     """The lines of the legend, each item with its place: what the colours mean, and a bar of a
     known length."""
     families = {styles[point.name]: point.family for point in points if not point.control}
-    items = [_Item(family, style) for style, family in families.items() if family]
+    told = any(families.values())  # else all have one colour, which means nothing
+    items = [
+        _Item(family or "no known family", style)
+        for style, family in families.items()
+        if told or family
+    ]
     if any(point.control for point in points):
         items.append(_Item("a control", "control"))
     length = next((one for one in LENGTHS if one * scale <= 90), None)
