@@ -257,7 +257,7 @@ def test_raw_pixels_that_beat_every_model_are_named() -> None:
     gain = Estimate(0.067, 0.015, 0.119, n=249)
     probed = Recommendation("mae", usual, usual, usual, "the same", None, 9, over_pixels=gain)
     assert write_pixels(choices, [probed]) == (
-        f"{nothing} By a linear probe mae does: +6.7 points [+1.5, +11.9]."
+        f"{nothing} By a linear probe mae beats them: +6.7 points [+1.5, +11.9]."
     )
     assert write_pixels(choices, [replace(probed, over_pixels=Estimate(0.01))]) == nothing
     assert write_separation(choices, "").word == "undecided"

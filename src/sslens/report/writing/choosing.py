@@ -163,7 +163,7 @@ def _write_probed(advised: Sequence[Recommendation]) -> str:
     if not won:
         return ""
     gain, one = max(won, key=lambda pair: pair[0].value)
-    return f" By a linear probe {one.model} does: {spell_points(gain)}."
+    return f" By a linear probe {one.model} beats them: {spell_points(gain)}."
 
 
 def write_no_choice(reason: str) -> str:
