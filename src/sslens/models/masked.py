@@ -22,9 +22,10 @@ def compute_masked_features(
     A sparse convolution takes unseen neighbours as zero and puts out seen places only. A dense
     convolution does the same on a map that is zero at unseen places, if its output is set to zero
     there again. Operations on single places (normalisation of channels, MLP) are computed for the
-    seen places only, which is also less work. Convolutions get contiguous maps: gradients are then
-    laid out as weights are, which exchanging them between processes needs. The stem and the
-    downsampling never mix places of different patches.
+    seen places only, which is also less work. Maps are laid out with channels last, which makes
+    depthwise convolutions on a CPU several times as fast. Down-sampling gets contiguous maps: its
+    gradient is then laid out as its weights are, which exchanging it between processes needs. The
+    stem and the down-sampling never mix places of different patches.
 
     Only the global response normalisation mixes places: N(h_c) = |h_c| / (mean_c |h_c| + 1e-6),
     where |h_c| is the Euclidean norm of channel c over seen places.
@@ -45,7 +46,7 @@ def compute_masked_features(
             x = convolution(norm(x).contiguous())
         side = x.shape[-1] // seen.shape[-1]
         places = seen.repeat_interleave(side, dim=1).repeat_interleave(side, dim=2)
-        x = (x * places[:, None]).contiguous()
+        x = (x * places[:, None]).contiguous(memory_format=torch.channels_last)
         index = places.flatten().nonzero()[:, 0]
         for block in stage.blocks:
             x = x + run_block(_compute_branch, block, x, index, 1 if together else len(images))
@@ -59,12 +60,16 @@ def _compute_branch(
     groups: int,
 ) -> Float[Tensor, "image channel row column"]:
     """Compute the residual of a block at the seen places; it is zero elsewhere."""
-    mixed = block.conv_dw(x).permute(0, 2, 3, 1)
+    depthwise = block.conv_dw
+    # on a CPU the gradient of a depthwise convolution takes twice as long in bfloat16
+    with torch.autocast("cpu", enabled=False):
+        wide = x.to(depthwise.weight.dtype) if x.device.type == "cpu" else x
+        mixed = depthwise(wide).permute(0, 2, 3, 1)
     rows = block.norm(mixed.flatten(0, 2)[index])
     hidden = block.mlp.act(block.mlp.fc1(rows))
     out = block.mlp.fc2(_respond(block.mlp.grn, hidden, groups))
     spread = out.new_zeros(mixed.shape[:3].numel(), out.shape[1]).index_copy(0, index, out)
-    return spread.view(*mixed.shape[:3], -1).permute(0, 3, 1, 2).contiguous()
+    return spread.view(*mixed.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 def _respond(
