@@ -19,6 +19,8 @@ from sslens.store import write_beside
 
 #: the list in the folder
 LIST = ".sslens.json"
+#: the word for files in a folder that nothing has claimed as a whole
+UNCLAIMED = "files"
 #: values of a setting that are shown where two studies differ, and characters of each
 SHOWN, WIDTH = 3, 60
 
@@ -49,8 +51,11 @@ class Contents:
 
         >>> Contents("study", {"models": ["a"], "limit": 8}).explain("study", {"models": ["b"]})
         'another study (limit was 8 and is not given now; models was a and is now b)'
+        >>> Contents(UNCLAIMED).explain("study", {})
+        'files that sslens wrote'
         """
         name = f"another {kind}" if self.kind == kind else f"a {self.kind}"
+        name = "files that sslens wrote" if self.kind == UNCLAIMED else name
         by = f" by `{_cut(self.command)}`" if self.command else ""
         if self.kind != kind:
             return f"{name}{by}"
@@ -215,7 +220,7 @@ class OwnFiles:
         Raises:
             InputError: a file of that name is there, and is not listed.
         """
-        name, there = self._name(path), self.read() or Contents("files")
+        name, there = self._name(path), self.read() or Contents(UNCLAIMED)
         if name not in there.files:
             self._require_own(name, there)
             files = there.files | {name}
