@@ -16,7 +16,8 @@ before, where there was another, is run with `--before` trials; it takes longest
 - gains: mean ± 1.96 standard errors, against the score interval with the exact test. Nothing is
   drawn: all tables of wins and losses are weighted by their probability;
 - means: expanded percentiles, against the same score interval;
-- f1, r2: percentiles of 400 bootstrap draws of images, against the jackknife.
+- f1, r2: percentiles of 400 bootstrap draws of images, against the jackknife; F1 of being right and
+  the share of the same choices: the jackknife, against the exact interval of a share.
 
 The truth is known: of `cka` and `tau` it is the value of the whole pool of 30,000 minibatches or
 100,000 images that trials draw from, of `f1` that of the joint distribution. Where this script
@@ -35,7 +36,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import ndtr, stdtrit
+from scipy.special import betaincinv, ndtr, stdtrit
 from scipy.stats import binom
 
 from sslens.measures.cka import u_centre
@@ -343,6 +344,13 @@ def compute_right_f1(counts: np.ndarray) -> Leaving:
     return Leaving(value, left_out, Change(-lost, lost**2))
 
 
+def compute_exact_ends(hits: np.ndarray, misses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the exact interval of a share of images, of trials [trial]."""
+    with np.errstate(invalid="ignore"):
+        low = np.where(hits > 0, betaincinv(hits, misses + 1, 0.025), 0)
+        return low, np.where(misses > 0, betaincinv(hits + 1, misses, 0.975), 1)
+
+
 def compare_with_package(cells: np.ndarray, classes: int, measure: str) -> tuple[float, float]:
     """The interval of `agreement` for images of these cells class · classes + class.
 
@@ -376,7 +384,8 @@ def draw_f1(shares: np.ndarray, images: int, rng: np.random.Generator) -> np.nda
 
 
 def cover_f1(trials: int, before: int) -> Iterator[Row]:
-    """F1 of two models' predictions and of being right, and the difference of two F1."""
+    """F1 of two models' predictions and of being right, shares of the same choices, and the
+    difference of two F1."""
     rng = np.random.default_rng(0)
     for balance, same, images in itertools.product((1.0, 0.1), (0.5, 0.75, 0.9, 0.97), (100, 500)):
         often = np.geomspace(1, balance, 10)
@@ -395,12 +404,21 @@ def cover_f1(trials: int, before: int) -> Iterator[Row]:
         both = right**2 + overlap * right * (1 - right)
         chances = np.array([both, right - both, right - both, 1 - 2 * right + both])
         counts = rng.multinomial(images, chances, trials)
-        ends = compute_right_f1(counts).ends(counts)
+        low, high = compute_exact_ends(counts[:, 0], counts[:, 1:3].sum(1))
+        ends = 2 * low / (1 + low), 2 * high / (1 + high)
         # both, the first, the second and none are right: class 0 is, and class 1 or 2 is not
         cells = np.repeat([0, 1, 3, 4], counts[0])
         np.testing.assert_allclose([x[0] for x in ends], compare_with_package(cells, 3, "f1 right"))
         name = f"F1 of being right, {100 * right:g} % right, κ = {overlap:g}, {images} images"
-        yield Row(name, None, score(*ends, both / right), images * 2 * (right - both))
+        old = score(*compute_right_f1(counts).ends(counts), both / right) if before else None
+        yield Row(name, old, score(*ends, both / right), images * 2 * (right - both))
+    for same, images in itertools.product((0.5, 0.9, 0.97), (100, 500)):
+        alike = rng.binomial(images, same, trials)
+        ends = compute_exact_ends(alike, images - alike)
+        cells = np.repeat([0, 1], [alike[0], images - alike[0]])
+        np.testing.assert_allclose([x[0] for x in ends], compare_with_package(cells, 2, "same"))
+        name = f"share of images of the same choice, {100 * same:g} %, {images} images"
+        yield Row(name, None, score(*ends, same), images * (1 - same))
     yield from cover_f1_differences(trials, rng)
     yield from cover_f1_of_many(trials, rng)
 
