@@ -14,7 +14,7 @@ import itertools
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
@@ -71,7 +71,8 @@ def parse(kind: type, prog: str, given: Sequence[str]) -> Parsed:
         given: the arguments after the name.
 
     Raises:
-        InputError: a word is none of the choices of its option; the message offers the nearest.
+        InputError: a word is none of the choices of its option, where the message offers the
+            nearest; or an option of one value is given twice with different ones.
         SystemExit: the arguments are wrong otherwise (status 2), or ask for the help (status 0).
 
     >>> @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,7 @@ def parse(kind: type, prog: str, given: Sequence[str]) -> Parsed:
     >>> parse(Command, "sslens compare", ["--limit", "64", "--json"])
     Parsed(command=Command(limit=64), json=True)
     """
+    given = _join_repeated(_list_several(kind), given)
     _require_choices(_list_choices(kind), given)
     _require_numbers(_list_numbers(kind), given)
     registry = ConstructorRegistry()
@@ -106,6 +108,60 @@ def _add_json(kind: type) -> type:
         frozen=True,
         namespace={"__module__": kind.__module__, "__doc__": kind.__doc__},
     )
+
+
+def _list_several(kind: type) -> set[str]:
+    """List the options that take any number of values."""
+    several = set()
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for entry in dataclasses.fields(kind):
+        hint = hints[entry.name]
+        base = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        if get_origin(base) is tuple and get_args(base)[1:] == (...,):
+            several.add(as_option(entry.name, None))
+        elif isinstance(base, type) and dataclasses.is_dataclass(base):
+            several |= _list_several(base)
+    return several
+
+
+def _join_repeated(several: Collection[str], given: Sequence[str]) -> list[str]:
+    """Join the values of an option that is given more than once; tyro takes the last ones alone.
+
+    >>> _join_repeated({"--set"}, ["mae", "--set", "a=1", "--limit", "8", "--set", "b=2"])
+    ['mae', '--set', 'a=1', 'b=2', '--limit', '8']
+
+    Raises:
+        InputError: an option of one value is given with two.
+    """
+    parts: list[list[str]] = [[]]
+    for word in given:
+        if word.startswith("--"):
+            parts.append([])
+        parts[-1].append(word)
+    first: dict[str, list[str]] = {}
+    kept = parts[:1]
+    for part in parts[1:]:
+        name, equals, value = part[0].partition("=")
+        name = name.replace("_", "-")
+        values = [value, *part[1:]] if equals else part[1:]
+        before = first.get(name)
+        if before is None:
+            first[name] = [name, *values] if name in several else part
+            kept.append(first[name])
+        elif name in several:
+            before.extend(values)
+        else:
+            _require_equal(name, before, values)
+    return [word for part in kept for word in part]
+
+
+def _require_equal(name: str, before: Sequence[str], values: Sequence[str]) -> None:
+    """Refuse two values of an option that takes one; words that stand behind it would be lost."""
+    _, equals, value = before[0].partition("=")
+    earlier = [value, *before[1:]] if equals else before[1:]
+    if list(earlier) != list(values):
+        both = " and ".join(" ".join(each) or "nothing" for each in (earlier, values))
+        raise InputError(f"{name} is given twice, with {both}: give it once.")
 
 
 def _list_choices(kind: type) -> dict[str, Choices]:

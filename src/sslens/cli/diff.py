@@ -48,6 +48,8 @@ class Command:
     bank: str | None = None
     """Labelled images that vote in k-NN; each image is classified by the others unless given."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common(limit=1024)
+    sample: Literal["plain", "stratified"] | None = None
+    """How a limit draws images, as for sslens compare: stratified by class unless given."""
     batch: int = 32
     """Images in a minibatch of CKA."""
     on_bad: Literal["stop", "skip"] = "stop"
@@ -80,6 +82,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
 def check(command: Command) -> "Study":
     """The study that it is; what is known to be wrong without images and models is refused."""
     from sslens.study import Study
+    from sslens.study.image_sets import choose_sample
 
     models = expand_globs(command.models)
     if len(models) < 2:
@@ -94,6 +97,7 @@ def check(command: Command) -> "Study":
         analyses=OF_WEIGHTS + (OF_IMAGES if command.images is not None else ()),
         bank=command.bank,
         limit=command.common.limit,
+        sample=choose_sample(command.models, command.sample),
         controls=False,
         batch=command.batch,
         seed=command.common.seed,

@@ -53,6 +53,8 @@ class Command:
     """Also draw each transform for each image, by its id, and decode what was drawn."""
     controls: bool = True
     """Random initialisations of each architecture and raw pixels beside the models."""
+    sample: Literal["plain", "stratified"] | None = None
+    """How a limit draws images, as for sslens compare: stratified by class unless given."""
     batch: int = 32
     """Images in a minibatch of CKA."""
     on_bad: Literal["stop", "skip"] = "stop"
@@ -89,6 +91,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
 def check(command: Command) -> "Study":
     """The study that it is; what is known to be wrong without images and models is refused."""
     from sslens.study import Study
+    from sslens.study.image_sets import choose_sample
 
     if not command.models:
         raise InputError("Give one or more models: sslens invariance MODEL MODEL --images DIR.")
@@ -97,6 +100,7 @@ def check(command: Command) -> "Study":
         images=command.images,
         analyses=("invariance",),
         limit=command.common.limit,
+        sample=choose_sample(command.models, command.sample),
         controls=command.controls,
         batch=command.batch,
         seed=command.common.seed,

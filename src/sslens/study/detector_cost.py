@@ -106,7 +106,7 @@ class TrainingsCost:
     Attributes:
         count: the number of trainings.
         steps: the steps of each.
-        seconds: the time of all.
+        seconds: the time of all; on a CPU of processor time.
         memory: bytes at the peak.
         disk: bytes of all maps that are kept.
         device: where they run.
@@ -123,13 +123,13 @@ class TrainingsCost:
         """Describe the cost as a clause.
 
         >>> TrainingsCost(4, 312, 4800.0, 641e3, 0.0, "cpu").describe()
-        '312 steps each, about 20 min each and 1.3 h in all on this cpu; memory about 0.64 MB'
+        '312 steps each, about 20 min each and 1.3 h of processor time in all; memory about 0.64 MB'
         """
         hours = self.seconds / 3600
+        in_all = "of processor time in all" if self.device == "cpu" else f"in all on {self.device}"
         clause = (
             f"{self.steps:,} steps each, about {_spell_time(hours / self.count)} each and"
-            f" {_spell_time(hours)} in all on this {self.device}; memory about"
-            f" {_spell_size(self.memory)}"
+            f" {_spell_time(hours)} {in_all}; memory about {_spell_size(self.memory)}"
         )
         return clause + (f"; maps {_spell_size(self.disk)} on disk" if self.disk else "")
 

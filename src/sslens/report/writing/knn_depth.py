@@ -14,9 +14,9 @@ from sslens.table import Results
 #: what a gain over the best control decides, by its sign
 VERDICTS = {
     1: "",
-    0: ", which is not clearly better",
-    -1: ", which is worse",
-    None: ", which so few images cannot decide",
+    0: ", no clear gain",
+    -1: ", a loss",
+    None: ", a difference that so few images cannot decide",
 }
 #: what a difference of two gains decides, where it is not one of them that is larger
 SIDES: Mapping[Side, str] = {
