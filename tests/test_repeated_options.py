@@ -15,10 +15,11 @@ def test_conditions_of_two_options_are_all_held() -> None:
 
 
 def test_settings_of_two_options_are_joined_with_an_equals_sign_too() -> None:
-    given = "mae --images x --arch y --set base_lr=1 --batch-size 3 --set=mask_ratio=0.5".split()
+    needed = ["mae", "--images", "x", "--arch", "y"]
+    given = [*needed, "--set", "base_lr=1", "--seed", "3", "--set=mask_ratio=0.5"]
     command = parse(Pretrain, "sslens pretrain", given).command
     assert command.set == ("base_lr=1", "mask_ratio=0.5")
-    assert command.training.batch_size == 3
+    assert command.common.seed == 3
 
 
 @pytest.mark.parametrize("second", [["--limit", "16"], ["--limit=16"]])

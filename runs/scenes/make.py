@@ -211,6 +211,8 @@ TUNED = {
     "scenes_moco_v3_seed1_ft": Tuned("scenes_moco_v3_seed1", "MoCo-v3, seed 1, fine-tuned", seed=1),
     "scenes_dino_ft": Tuned("scenes_dino", "DINO, fine-tuned"),
     "scenes_dino_seed2_ft": Tuned("scenes_dino_seed2", "DINO, seed 2, fine-tuned", seed=2),
+    # for the record alone: a claim is about fine-tuned MSN
+    "scenes_msn_ft": Tuned("scenes_msn", "MSN, fine-tuned", shipped=False),
     "scenes_random_ft": Tuned(None, "random weights, fine-tuned: the control"),
     "scenes_random_seed1_ft": Tuned(
         None, "random weights, seed 1, fine-tuned: the control", seed=1
