@@ -74,8 +74,8 @@ def _judge_pooling(results: Results, pooling: str) -> Verdict | None:
     if families is None or tuned is None:
         return None
     parts = [
-        make_part(families, "sensitivity to the flip:", _read(families), "r2"),
-        make_part(tuned, "", _read(tuned), "r2", expected=-1),
+        make_part(families, "sensitivity to the flip:", _read(families), "sensitivity"),
+        make_part(tuned, "", _read(tuned), "sensitivity", expected=-1),
     ]
     members = split_members(str(families["members"])) | {"fine-tuned": (str(tuned["members"]),)}
     beside = tuple(_list_controls(results, pooling))

@@ -19,13 +19,14 @@ FEWEST = {
     "images and trainings": 4,
 }
 #: the smallest difference worth a word, by kind of number: of CKA, of R², of Kendall's tau (and of
-#: F1 and error consistency, on the same scale), of straightness; and of accuracy and average
-#: precision half a point
+#: F1 and error consistency, on the same scale), of straightness, of sensitivity to a transform; and
+#: of accuracy and average precision half a point
 SMALLEST = {
     "cka": 0.02,
     "r2": 0.02,
     "tau": 0.02,
     "straightness": 0.02,
+    "sensitivity": 0.02,
     "accuracy": 0.005,
     "ap": 0.005,
 }

@@ -104,7 +104,7 @@ def _compare_with_untrained(label: str, model: Named, controls: Sequence[Row]) -
         yield Answer(question, spell_level(own.value), effect, over, control, LINK, scope=HERE)
         return
     ahead = subtract_unpaired(own, untrained[0][1])
-    side = ahead.find_side(SMALLEST["r2"])
+    side = ahead.find_side(SMALLEST["sensitivity"])
     words = {"more": "yes", "less": "no, less", "the same": "no, as blind"}
     word = words.get(side, "undecided")
     reason = "" if side in words else f" ({_explain(Contrast(name, untrained[0][0], ahead))})"
@@ -115,7 +115,7 @@ def _compare_with_untrained(label: str, model: Named, controls: Sequence[Row]) -
         spell_over(own),
         control,
         LINK,
-        ahead.measure_strength(SMALLEST["r2"]),
+        ahead.measure_strength(SMALLEST["sensitivity"]),
         scope=HERE,
     )
 
@@ -123,8 +123,8 @@ def _compare_with_untrained(label: str, model: Named, controls: Sequence[Row]) -
 def _decide(answer: Answer, ahead: Contrast) -> Answer:
     """The answer if the first is ahead of the second, or that the two are the same, or not told
     apart."""
-    side = ahead.difference.find_side(SMALLEST["r2"])
-    strength = ahead.difference.measure_strength(SMALLEST["r2"])
+    side = ahead.difference.find_side(SMALLEST["sensitivity"])
+    strength = ahead.difference.measure_strength(SMALLEST["sensitivity"])
     if side == "more":
         return replace(answer, strength=strength)
     both = list_names([ahead.a, ahead.b])
@@ -135,7 +135,7 @@ def _decide(answer: Answer, ahead: Contrast) -> Answer:
 
 
 def _explain(contrast: Contrast) -> str:
-    return explain_effect(contrast, SMALLEST["r2"])
+    return explain_effect(contrast, SMALLEST["sensitivity"])
 
 
 def _select_last(results: Results) -> pd.DataFrame:
