@@ -726,6 +726,30 @@ def test_accuracies_are_those_of_a_plain_knn(with_bank: bool) -> None:
         assert (row.k, row.images, row.chance) == (20, 36, pytest.approx(1 / 3))
 
 
+def test_a_sentence_says_which_images_chose_and_which_judge() -> None:
+    """The best block is of all images, which chose it; what is to be used of the other ones, as on
+    the first screen."""
+    results = compute("knn-depth", CASES["one model"])
+    rows = first_table(results)
+    rows = rows[(rows.vote == "weighted") & (rows.features == "raw")]
+    (name,) = rows[~rows.control].model.unique()
+    (said,) = [one for one in write("knn-depth", results) if one.startswith(name)]
+    best = rows[rows.model == name].accuracy.max()
+    assert f"20-NN {best:.1%} [" in said
+    assert "] of all 36 images, which also chose it; what is to be used, the" in said
+    row = results["choices"].set_index("model").loc[name]
+    which = "" if row.use == "chosen" else "usual_"
+    assert f" at {row[which + 'tap']}" in said
+    assert f", has {row[which + 'accuracy']:.1%} [" in said
+    assert f"] on the {row.images} images that did not choose, " in said
+    assert f"{100 * row[which + 'over_pixels']:+.1f} points [" in said
+    # without images that judge, only that these chose
+    alone = Results({one: own for one, own in results.tables.items() if one != "choices"})
+    (said,) = [one for one in write("knn-depth", alone) if one.startswith(name)]
+    assert "which also chose it, " in said
+    assert "against the best control, pixels (" in said
+
+
 def test_few_images_lower_k() -> None:
     given = CASES["one model alone"]
     few = IDS[:9]

@@ -25,6 +25,7 @@ from sslens.measures import wants_pixels
 from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.about import About
 from sslens.models.taps import Tap
+from sslens.report.writing.left_over import write_left
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.trainings import estimate_over_trainings
 from sslens.table import Results, Table
@@ -480,6 +481,21 @@ def test_fine_tuned_reconstruction_resembles_joint_embedding() -> None:
         assert f"the rise in {kind} is more than that in fc1 (+" in said
     assert "mae-ft from mae: both mae, vit" in said
     assert "more than that before fine-tuning (+" in said
+
+
+def test_models_of_different_recipes_are_said_to_be_none_of_each_other() -> None:
+    results, said = computed("cka-finetune", [*TUNED, "random-ft"])
+    assert "different recipes" not in said  # none is known
+    line = write("cka-finetune", results)[-1]
+    frame = results["matched"]
+    for own, differ in ((["mae-ft", "moco-ft"], True), (["mae-ft"], False)):
+        recipes = frame.model_a.where(frame.model_a.isin(own), "")
+        matched = Table(frame.assign(recipe=recipes), results.tables["matched"].units)
+        told = write("cka-finetune", Results({**results.tables, "matched": matched}))[-1]
+        clause = "; fine-tuned by different recipes, so they are not to be held against each other."
+        assert told == (line.removesuffix(".") + clause if differ else line)
+        left = write_left(matched.frame, 200)
+        assert left.endswith(" (fine-tuned by different recipes).") == differ
 
 
 def test_the_rise_counts_beyond_that_of_random_weights_paired() -> None:

@@ -3,6 +3,7 @@ and what is said where something is missing; on tables that are made up."""
 
 import hashlib
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,7 @@ from sslens.data.transform import EvalTransform
 from sslens.figure import Sheet
 from sslens.measures.cka import hsic1
 from sslens.models.taps import Tap
+from sslens.report.answer import make_answer
 from sslens.report.front import Front
 from sslens.report.front.making import Compared, make_front
 from sslens.report.front.screen import Overview, Point
@@ -44,9 +46,12 @@ from sslens.report.front.thumbnails import draw_thumbnails
 from sslens.report.overview import find_reach, list_ranks
 from sslens.report.writing.advice import sentences
 from sslens.report.writing.alike import Beside, write_alike
+from sslens.report.writing.answer import Told, write_answer
 from sslens.report.writing.choosing import write_choice, write_pixels, write_separation
 from sslens.report.writing.front import ALIKE, APART, BEST, TOGETHER
+from sslens.report.writing.numbers import spell_points
 from sslens.statistics.estimate import Contrast, Estimate
+from sslens.statistics.proportions import difference_of_shares
 from sslens.statistics.verdicts import Part, Verdict, reach_verdict
 from sslens.table import Results, Table
 
@@ -165,14 +170,14 @@ def test_the_screen_of_plain_models() -> None:
     best = by_question[BEST]
     assert best.effect.startswith("90.0% [")
     assert "+55.0 points [" in best.effect
-    assert "+19.0 points [" in best.effect  # 0.9 less the 0.71 that was chosen of msn
+    assert "+20.0 points [" in best.effect  # 0.9 less the usual 0.7 of msn, as on its card
     assert best.control.startswith("raw pixels 35.0% [")
     assert best.over == "400 images"
     assert (best.link, alike.link) == ("knn-depth", "cka-blocks")
     assert screen.pixels == ""
     assert screen.undecided == ""
     assert screen.choice.startswith("Use dino: 90.0% [")
-    assert "by 20-NN with its best features (CLS token at norm), +19.0 points [" in screen.choice
+    assert "by 20-NN (CLS token at norm), +20.0 points [" in screen.choice
     assert screen.choice.endswith(" over msn.")
 
 
@@ -277,7 +282,7 @@ def test_one_order_and_one_choice_of_features_everywhere() -> None:
     ]
     screen = front({"cka-blocks": blocks(), "knn-depth": knn(made)})
     (best,) = [one for one in screen.answers if one.question == BEST]
-    assert best.names == "mae or dino, which are not told apart"
+    assert best.names == "mae or dino, which are not told apart; mae is above msn"
     assert "+3.0 points [" in best.effect  # 52 less 49, though dino is preferred by what chooses
     assert "+2.0 points [" in best.effect
     assert "over raw pixels (the interval holds 0)" in best.effect
@@ -286,7 +291,7 @@ def test_one_order_and_one_choice_of_features_everywhere() -> None:
     assert gain in screen.choice
     assert "mae, the nearest" in screen.choice
     assert "by 20-NN on" in screen.choice
-    assert screen.choice.endswith("over them with its best features.")
+    assert screen.choice.endswith("over them.")
     assert [one.title for one in screen.cards] == ["mae", "dino", "msn"]
     # without raw pixels the two are named as not told apart, and what is missing is said
     every = blocks()
@@ -315,10 +320,90 @@ def test_all_models_that_are_not_told_apart_are_named() -> None:
     (best,) = [one for one in front({"knn-depth": knn(made)}).answers if one.question == BEST]
     named = "mae, mae 1 or dino"
     nor = "nor from random #0 (untrained)"
-    assert best.names == f"{named}, which are not told apart, {nor}"
+    assert best.names == f"{named}, which are not told apart, {nor}; mae is above msn"
     assert write_choice(read_choices(knn(made)["choices"])).startswith(
         f"Not told apart, {nor}, on 400 images: {named}, +1.0 points ["
     )
+
+
+def alone(model: str, judged: np.ndarray, *, control: bool = False) -> Options:
+    """A model of which only the usual choice can be made."""
+    only = Option("norm", "cls", 0.5, judged, "raw", k=20, usual=True)
+    return Options(model, control, [only])
+
+
+def test_each_is_held_against_the_first_on_the_same_images() -> None:
+    """Two that are below it on most images that they do not share are below, though their intervals
+    overlap; which models the images that choose prefer plays no part."""
+    best = right(0.30)
+    less = best & (np.cumsum(best) % 4 > 0)  # right where the first is, but for every fourth
+    made = [
+        alone("random-ft", less),
+        alone("dino", right(0.28, seed=1)),
+        alone("ft", best),
+        alone("random #0", less, control=True),
+        alone("random #1", right(0.27, seed=2), control=True),
+    ]
+    table = knn(made)["choices"].set_index("model")
+    assert table.high["random-ft"] > table.low["ft"]  # the intervals overlap
+    assert table["first"].to_dict() == {name: name == "ft" for name in table.index}
+    expected = difference_of_shares(best, less)
+    assert table.first_over["random-ft"] == expected.value == pytest.approx(0.075)
+    assert table.first_over_low["random-ft"] == expected.low > 0
+    answer = write_separation(read_choices(knn(made)["choices"]), "")
+    assert answer.names == (
+        "ft or dino, which are not told apart, nor from random #1 (untrained);"
+        " ft is above random-ft and random #0 (untrained)"
+    )
+    # that one model is below tells nothing of an untrained one
+    made = [made[0], made[2], made[4]]
+    choices = read_choices(knn(made)["choices"])
+    assert write_separation(choices, "").names == (
+        "ft, not told apart from random #1 (untrained); ft is above random-ft"
+    )
+    assert write_choice(choices).startswith(
+        "Not told apart from random #1 (untrained) on 400 images: ft, 30.0% ["
+    )
+
+
+def test_the_headline_the_table_and_the_cards_are_of_what_is_to_be_used() -> None:
+    """Features that some images chose and others find worse are used nowhere."""
+    worse = Options(
+        "mae",
+        False,
+        [
+            Option("norm", "cls", 0.3, right(0.5, seed=1), "raw", k=20, usual=True),
+            Option("blocks.1", "patch", 0.4, right(0.3, seed=2), "standardised", k=20),
+        ],
+    )
+    made = [worse, options("dino", 0.3, 0.45, seed=5), options("pixels", 0.4, control=True)]
+    results = {"cka-blocks": blocks(), "knn-depth": knn(made)}
+    screen = front(results)
+    gain = difference_of_shares(worse.usual.right, made[2].best.right)
+    spelt = spell_points(gain)
+    assert spelt.startswith("+10.0 points [")
+    (answer,) = [one for one in screen.answers if one.question == BEST]
+    assert f"{spelt} over raw pixels" in answer.effect
+    cards = {one.title: one for one in screen.cards}
+    assert cards["mae"].gain_pixels == f"{spelt} over raw pixels"
+    assert cards["mae"].use.startswith("20-NN, CLS token, norm: 50.0% [")
+    rows = make_answer(results, models()).frame.set_index("model")
+    assert rows.over_pixels["mae"] == gain.value == pytest.approx(rows.knn["mae"] - 0.4)
+    assert rows.best_tap.to_dict() | {"mae": "norm", "dino": "blocks.3"} == rows.best_tap.to_dict()
+    assert (rows.knn_features["mae"], rows.knn_features["dino"]) == ("raw", "standardised")
+    assert rows.over_usual["mae"] == pytest.approx(-0.2)  # why the chosen features are not used
+    assert screen.overview is not None
+    points = {one.name: one for one in screen.overview.points}
+    assert points["mae"].size == 0.5
+    assert points["mae"].note.endswith("CLS token at norm")
+    said = " ".join(
+        line.text
+        for line in write_answer(
+            make_answer(results, models()).frame.to_dict("records"), Told("t", choice=screen.choice)
+        )
+    )
+    assert re.search(r"mae +norm, CLS +50\.0 \[", said)
+    assert "What to use: usual features (last layer), or where better (dino) those chosen" in said
 
 
 def test_a_word_over_several_models_holds_of_all_of_them() -> None:

@@ -242,35 +242,37 @@ def test_which_model_separates_the_classes_best(folder: Path, screen: Mapping[st
     names = list_models(folder)
     question = "Which separates the classes best?"
     (answer,) = [one for one in screen["answers"] if one["question"] == question]
-    studied = choices[~choices.control].sort_values("accuracy", ascending=False, kind="stable")
+    chosen = choices["use"] == "chosen"
+    for name in ("tap", "accuracy", "low", "high"):
+        choices[f"use_{name}"] = choices[name].where(chosen, choices[f"usual_{name}"])
+    for end in ("", "_low", "_high"):
+        gains = choices[f"over_pixels{end}"]
+        choices[f"use_over_pixels{end}"] = gains.where(chosen, choices[f"usual_over_pixels{end}"])
+    studied = choices[~choices.control].sort_values("use_accuracy", ascending=False, kind="stable")
     best, second = studied.to_dict("records")[:2]
-    if best["next"] == second["model"]:
-        ahead = triple(best, "over_next")
-    elif second["next"] == best["model"]:
-        value, low, high = triple(second, "over_next")
-        ahead = [-value, -high, -low]
-    else:
-        ahead = [
-            best["accuracy"] - second["accuracy"],
-            best["low"] - second["high"],
-            best["high"] - second["low"],
-        ]
+    near = [
+        row
+        for row in studied.to_dict("records")[1:]
+        if side(*triple(row, "first_over"), 0.005, best["images"], "images") != "more"
+    ]
+    second = near[0] if near else second
+    ahead = triple(second, "first_over")
     pixels = choices[choices.model == "pixels"].to_dict("records")[0]
-    pieces = [triple(best, "accuracy", ("low", "high"))]
-    pieces += [triple(best, "over_pixels"), ahead]
+    pieces = [triple(best, "use_accuracy", ("use_low", "use_high"))]
+    pieces += [triple(best, "use_over_pixels"), ahead]
     check(answer["effect"], [number for one in pieces for number in one], names)
     sides = [side(*one, 0.005, best["images"], "images") for one in pieces[1:]]
     assert answer["names"].startswith(str(best["model"]))
     assert (second["model"] in answer["names"]) == (sides[1] != "more")
     words = {"more": "beats pixels", "less": "pixels win", "the same": "as pixels"}
     assert answer["word"] == words.get(sides[0], "undecided")
-    every = [triple(row, "over_pixels") for row in studied.to_dict("records")]
+    every = [triple(row, "use_over_pixels") for row in studied.to_dict("records")]
     beaten = all(side(*one, 0.005, best["images"], "images") == "less" for one in every)
     assert screen["pixels"].startswith("Raw pixels beat") == beaten
     # paired differences are the differences of the accuracies
     for piece, other in zip(pieces[1:], (pixels, second), strict=True):
-        assert piece[0] == pytest.approx(best["accuracy"] - other["accuracy"], abs=1e-5)
-    random = choices[choices.control & (choices.model != "pixels")].accuracy.max()
+        assert piece[0] == pytest.approx(best["use_accuracy"] - other["use_accuracy"], abs=1e-5)
+    random = choices[choices.control & (choices.model != "pixels")].use_accuracy.max()
     check(answer["control"], [*triple(pixels, "accuracy", ("low", "high")), random], names)
     images = read(folder, "tables/knn-depth/accuracies").images.iloc[0]
     assert best["images"] < images
@@ -332,7 +334,7 @@ def test_cards(folder: Path, screen: Mapping[str, Any]) -> None:
         name, ends = ("accuracy", ("low", "high"))
         if not replaces:
             name, ends = ("usual_accuracy", ("usual_low", "usual_high"))
-        best.append(row["accuracy"])
+        best.append(row[name])
         check(card["use"].split(": ")[1], triple(row, name, ends), names)
         place = "" if replaces else "usual_"
         assert f", {row[place + 'tap']}" in card["use"], card
@@ -376,8 +378,11 @@ def test_the_picture(folder: Path, screen: Mapping[str, Any]) -> None:
     assert raw(places.ravel()) <= nearby.fun * 1.01 + 1e-6
     choices = read(folder, "tables/knn-depth/choices").set_index("model")
     for name, point in points.items():
-        assert point["size"] == pytest.approx(choices.accuracy[name], abs=1e-5)
+        columns = ["accuracy", "low", "high"]
+        if choices["use"][name] == "usual":
+            columns = [f"usual_{one}" for one in columns]
+        accuracy, *ends = choices.loc[name, columns].tolist()
+        assert point["size"] == pytest.approx(accuracy, abs=1e-5)
         assert point["control"] == (bool(choices.control[name]) or name == "scenes_random_ft")
-        check(point["note"].split("[")[0], [choices.accuracy[name]], [])
-        ends = [choices.low[name], choices.high[name]]
+        check(point["note"].split("[")[0], [accuracy], [])
         assert [point["low"], point["high"]] == pytest.approx(ends, abs=1e-5)

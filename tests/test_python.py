@@ -274,9 +274,11 @@ def test_the_answer_says_what_chose_and_what_the_choice_is_worth() -> None:
     rows[0]["probe_layers"] = 3
     text = " ".join(line.text for line in write_answer(rows, Told("two"), 100))
     assert "blocks.11, patches, 3-layer probe" in text
-    assert "Best features, chosen on 65 (k-NN) and 18 (probe); intervals" in text
+    assert (
+        "What to use: usual features (last layer), or where better those chosen on 65 (k-NN) and 18"
+        " (probe), of controls the latter; intervals: 95 %, over"
+    ) in text
     assert "So few can hardly tell 26 choices apart." in text
-    assert "than the usual choice, the last layer's: none; worse: dino-ft (usual 28.9%)." in text
     # what fine-tuning left stands above where no model gives way for it
     left = "CKA with before fine-tuning: mae-ft 0.98."
     lines = write_answer(rows, Told("two", changes=left), 100)
@@ -287,7 +289,7 @@ def test_the_answer_says_what_chose_and_what_the_choice_is_worth() -> None:
     rows[0] |= {"over_usual_low": 0.05, "over_usual_high": 0.13, "probe_chosen_on": 400}
     text = " ".join(line.text for line in write_answer(rows, Told("two"), 100))
     assert "hardly" not in text
-    assert "Better than the usual choice, the last layer's: mae-ft; worse: dino-ft" in text
+    assert "or where better (mae-ft) those chosen" in text
 
 
 def test_names_are_never_cut() -> None:
@@ -313,8 +315,13 @@ def test_a_comparison_answers_and_writes_nothing(result: Result, tmp_path: Path)
     assert result.answer.attrs["units"]["knn"].startswith("share of images")
     chosen = result.tables["knn-depth/choices"].set_index("model")
     own = result.answer.set_index("model")
-    assert own.knn.to_dict() == chosen.accuracy.to_dict()
-    assert own.best_tap.to_dict() == chosen.tap.to_dict()
+    used = {name: "" if row.use == "chosen" else "usual_" for name, row in chosen.iterrows()}
+    assert own.knn.to_dict() == {
+        name: chosen[f"{which}accuracy"][name] for name, which in used.items()
+    }
+    assert own.best_tap.to_dict() == {
+        name: chosen[f"{which}tap"][name] for name, which in used.items()
+    }
     # judged on images that did not choose: the third that chose is not among these
     assert own.knn_images.unique().tolist() == chosen.images.unique().tolist()
     assert own.knn_images.iloc[0] < 96 * 0.8

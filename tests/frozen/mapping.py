@@ -55,7 +55,7 @@ PARTS: Mapping[str, Mapping[str, Part]] = {
     | {"types": Part("types", PAIR), "families-types": Part("families, types", SAME)},
     "cka-finetune": PAIRS
     | {
-        "matched": Part("matched", PAIR),
+        "matched": Part("matched", PAIR, dropped=("recipe",)),
         "fine-tuned": Part("fine-tuned", PAIR),
         "beyond-control": Part("beyond the control", PAIR, RISE),
         "families": Part("families", SAME),

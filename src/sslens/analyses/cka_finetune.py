@@ -57,7 +57,7 @@ TABLES = {
     "same-depth": pairs.TABLES["same-depth"],
     "means": pairs.TABLES["means"],
     "late": pairs.TABLES["late"],
-    "matched": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
+    "matched": (*_PAIR, *CKA, *DIFFERENCE, "minibatches", "recipe"),
     "fine-tuned": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
     "beyond-control": (*_PAIR, "rise", "low", "high", *DIFFERENCE, "minibatches"),
     "ends": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
@@ -80,6 +80,7 @@ UNITS = families.UNITS | {
     "members": "which model is taken for which before fine-tuning, and the models of a family",
     "tuned_a": "whether model_a was fine-tuned",
     "tuned_b": "whether model_b was",
+    "recipe": "digest of how model_a was fine-tuned (settings, epochs, images); empty if unknown",
     "rise": "minibatch CKA after fine-tuning less that before, unbiased",
 }
 
@@ -190,7 +191,8 @@ def _list_matches(stages: Stages, compared: Pairs) -> Iterator[tuple[str, Row]]:
             late, early = pair.thirds()
             contrast = make_contrast_columns(late, "the first third", early)
             names = _name_pair(stages, compared, name, first)
-            yield "matched", names | make_cka_columns(pair.same.mean()) | contrast
+            recipe = {"recipe": stages.models.about(name).recipe or ""}
+            yield "matched", names | make_cka_columns(pair.same.mean()) | contrast | recipe
 
 
 def _list_changes(stages: Stages, compared: Pairs) -> Iterator[tuple[str, Row]]:

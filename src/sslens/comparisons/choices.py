@@ -1,8 +1,8 @@
 """Which features and classifier to use of each model: chosen on some images and judged on others,
-against the usual choice, raw pixels and the next best model."""
+against the usual choice, raw pixels and the model that is first."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -12,17 +12,19 @@ from jaxtyping import Bool
 from sslens.comparisons.inputs import CLASSES
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row
-from sslens.statistics.estimate import SMALLEST, Contrast, Estimate, decide, subtract_unpaired
+from sslens.statistics.estimate import SMALLEST, Estimate
 from sslens.statistics.proportions import difference_of_shares, estimate_share
 
 #: the columns of the differences: the chosen less the usual one, both less the chosen one of raw
-#: pixels, and the chosen one of the best model less that of the next best
-GAINS = ("over_usual", "over_pixels", "usual_over_pixels", "over_next")
+#: pixels, and what to use of the first model less what to use of this one
+GAINS = ("over_usual", "over_pixels", "usual_over_pixels", "first_over")
 _OTHER = {
     "over_usual": "accuracy less that of the usual choice of the model",
     "over_pixels": "accuracy less that of raw pixels, of which the choice was made in the same way",
     "usual_over_pixels": "accuracy of the usual choice less that of raw pixels",
-    "over_next": "of the model that leads, accuracy less that of the next best",
+    "first_over": (
+        "accuracy of what to use of the model that is first, less that of what to use of this one"
+    ),
 }
 UNITS: dict[str, str] = {
     "model": "name",
@@ -46,8 +48,11 @@ UNITS: dict[str, str] = {
     "usual_accuracy": "accuracy of the usual choice on the same images as `accuracy`",
     "usual_low": "lower end of its 95 % Wilson interval",
     "usual_high": "upper end",
-    "leads": "whether no other model under study has a higher `validation`",
-    "next": "of the model that leads, the model with the next highest `validation`; else empty",
+    "use": (
+        "what to use: chosen, where that is better than the usual choice by half a point and by its"
+        " interval, else usual; of controls what was chosen"
+    ),
+    "first": "whether no other model under study is more accurate with what is to be used of it",
     **{
         name + end: text
         for gain in GAINS
@@ -61,7 +66,7 @@ UNITS: dict[str, str] = {
     "chance": "share of the most frequent class among all labelled images",
     **CLASSES,
 }
-TEXTS = ("model", "tap", "pooling", "features", "usual_tap", "usual_pooling", "next")
+TEXTS = ("model", "tap", "pooling", "features", "usual_tap", "usual_pooling", "use")
 CHOICES = tuple(UNITS)
 
 
@@ -119,6 +124,25 @@ class Options:
         """The option with the highest validation accuracy."""
         return max(self.options, key=lambda option: (option.validation, option.usual))
 
+    @property
+    def use(self) -> Option:
+        """The option to use: the best one of a control, which is to be as strong as it can be, and
+        of a model under study where that is better than the usual one (`is_better`)."""
+        best, usual = self.best, self.usual
+        if best is usual or self.control:
+            return best
+        return best if is_better(difference_of_shares(best.right, usual.right)) else usual
+
+
+def is_better(gain: Estimate) -> bool:
+    """Whether a gain over the usual choice is half a point or more and decided by its interval, so
+    that what was chosen is to be used.
+
+    >>> is_better(Estimate(0.1, 0.05, 0.15, "images", 100)), is_better(Estimate(float("nan")))
+    (True, False)
+    """
+    return gain.find_side(SMALLEST["accuracy"]) == "more"
+
 
 def list_choices(
     models: Sequence[Options], chance: float, classes: Mapping[str, int] | None = None
@@ -131,25 +155,25 @@ def list_choices(
         classes: how many classes these are of, in the columns `CLASSES`; None if not known.
     """
     pixels = next((one.best for one in models if one.model == PIXELS), None)
-    ranked = sorted(
-        (one for one in models if not one.control), key=lambda one: -one.best.validation
-    )
+    uses = {one.model: one.use for one in models}
+    studied = [one.model for one in models if not one.control]
+    first = max(studied, key=lambda name: uses[name].right.mean(), default="")
     for one in models:
         best, usual = one.best, one.usual
-        row: Row = {"model": one.model, "control": one.control, "next": ""}
+        row: Row = {"model": one.model, "control": one.control}
         row |= {name: getattr(best, name) for name in ("tap", "pooling", "features", "layers", "k")}
         row |= {"options": len(one.options), "validation": best.validation}
         row |= {"chosen_on": one.chosen_on}
         row |= estimate_share(best.right).columns("accuracy", ("low", "high"))
         row |= {"usual_tap": usual.tap, "usual_pooling": usual.pooling}
         row |= estimate_share(usual.right).columns("usual_accuracy", ("usual_low", "usual_high"))
-        row |= {"leads": bool(ranked) and one is ranked[0]}
+        row |= {"use": "usual" if uses[one.model] is usual else "chosen"}
+        row |= {"first": one.model == first}
         against = {"over_usual": (best, None if best is usual else usual)}
         against["over_pixels"] = best, None if one.model == PIXELS else pixels
         against["usual_over_pixels"] = usual, None if one.model == PIXELS else pixels
-        if row["leads"] and len(ranked) > 1:
-            row["next"] = ranked[1].model
-            against["over_next"] = best, ranked[1].best
+        if first and one.model != first:
+            against["first_over"] = uses[first], uses[one.model]
         for name, (left, right) in against.items():
             if right is not None:
                 row |= difference_of_shares(left.right, right.right).columns(name)
@@ -175,8 +199,9 @@ class Choice:
         usual: accuracy of the usual choice on these.
         usual_taps: the taps that the usual choice reads.
         usual_pooling: how the usual choice pools.
-        leads: whether no other model under study has a higher `validation`.
-        next: of the model that leads the next best; else empty.
+        replaces_usual: whether the chosen one is to be used, and not the usual one: it is better by
+            half a point or more and by its interval, or it is of a control.
+        first: whether no other model under study is more accurate with what is to be used of it.
         gains: the differences `GAINS`, undefined where there is nothing to subtract.
         chance: share of the most frequent class among all labelled images.
         chosen_on: the number of images that decided; 0 where it is not known.
@@ -195,8 +220,8 @@ class Choice:
     usual: Estimate
     usual_taps: tuple[str, ...]
     usual_pooling: str
-    leads: bool
-    next: str
+    replaces_usual: bool
+    first: bool
     chance: float
     gains: Mapping[str, Estimate] = field(default_factory=dict)
     chosen_on: int = 0
@@ -220,8 +245,8 @@ class Choice:
             ),
             split_taps(row["usual_tap"]),
             str(row["usual_pooling"]),
-            bool(row["leads"]),
-            str(row["next"]),
+            row["use"] == "chosen",
+            bool(row["first"]),
             float(row["chance"]),
             {name: Estimate.from_row(row, name, "images", "images") for name in GAINS},
             int(row.get("chosen_on", 0)),
@@ -235,22 +260,29 @@ class Choice:
         return same and self.layers < 2 and self.features in ("", "raw")
 
     @property
-    def replaces_usual(self) -> bool:
-        """Whether the chosen one is better than the usual one, by half a point or more and by its
-        interval, so that it is the one to use."""
-        gain = self.gains["over_usual"]
-        contrast = Contrast("chosen", "usual", gain)
-        return gain.defined and decide(contrast, smallest=SMALLEST["accuracy"]) == "holds"
-
-    @property
     def over_pixels(self) -> Estimate:
-        """Accuracy of the one to use less that of raw pixels; undefined where that is not known."""
+        """Accuracy of what to use less that of raw pixels; undefined where that is not known."""
         return self.gains["over_pixels" if self.replaces_usual else "usual_over_pixels"]
 
     @property
     def use(self) -> Estimate:
-        """Accuracy of the one to use."""
+        """Accuracy of what to use."""
         return self.accuracy if self.replaces_usual else self.usual
+
+    @property
+    def use_taps(self) -> tuple[str, ...]:
+        """The taps to use."""
+        return self.taps if self.replaces_usual else self.usual_taps
+
+    @property
+    def use_pooling(self) -> str:
+        """The pooling to use."""
+        return self.pooling if self.replaces_usual else self.usual_pooling
+
+    @property
+    def use_features(self) -> str:
+        """ "raw" or "standardised", whichever is to be used of k-NN; empty of probes."""
+        return self.features if self.replaces_usual or not self.features else "raw"
 
 
 def split_taps(text: str) -> tuple[str, ...]:
@@ -294,49 +326,40 @@ def is_hard_to_choose(options: int, chosen_on: int) -> bool:
 
 
 def rank_choices(choices: Sequence[Choice]) -> tuple[Choice, ...]:
-    """Put models before controls, and the most accurate with its best features first, on the images
-    that did not choose these. All that is said of several models has this order."""
-    return tuple(sorted(choices, key=lambda one: (one.control, -one.accuracy.value)))
+    """Put models before controls, and the most accurate with what is to be used of it first, on the
+    images that did not choose. All that is said of several models has this order."""
+    return tuple(sorted(choices, key=lambda one: (one.control, -one.use.value)))
 
 
-def compare_first_two(choices: Sequence[Choice]) -> Estimate:
-    """Return the accuracy of the first model less that of the second (`rank_choices`).
+@final
+@dataclass(frozen=True)
+class Standing:
+    """How the other models and the untrained controls stand to the model that is first, each by its
+    paired interval on the images that judge (`first_over`), in the order of `rank_choices`.
 
-    Images are paired where the images that choose prefer these two as well, for which the table
-    has the difference; else it is the difference of two intervals that must not overlap. It is
-    undefined where there are no two models.
+    Attributes:
+        near: the models that are not shown to be worse.
+        near_controls: the controls that are not.
+        below: the models that are shown to be worse.
+        below_controls: the controls that are.
     """
-    studied = [one for one in rank_choices(choices) if not one.control]
-    if len(studied) < 2:
-        return Estimate(float("nan"))
-    first, second = studied[:2]
-    ahead, behind = first.gains["over_next"], second.gains["over_next"]
-    if first.next == second.model and ahead.defined:
-        return ahead
-    if second.next == first.model and behind.defined:
-        return replace(behind, value=-behind.value, low=-behind.high, high=-behind.low)
-    return subtract_unpaired(first.accuracy, second.accuracy)
 
+    near: tuple[Choice, ...] = ()
+    near_controls: tuple[Choice, ...] = ()
+    below: tuple[Choice, ...] = ()
+    below_controls: tuple[Choice, ...] = ()
 
-def list_not_told_apart(choices: Sequence[Choice]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """List the models that are not shown to be worse than the first one, and the untrained controls
-    that are not (`rank_choices`), both without the first model.
-
-    The second is held against the first as `compare_first_two` does, the others and the controls by
-    two intervals that must not overlap.
-    """
-    ranked = rank_choices(choices)
-    studied = [one for one in ranked if not one.control]
-    if len(studied) < 2:
-        return (), ()
-    smallest, first = SMALLEST["accuracy"], studied[0]
-    if compare_first_two(choices).find_side(smallest) == "more":
-        return (), ()
-
-    def is_near(one: Choice) -> bool:
-        gap = subtract_unpaired(first.accuracy, one.accuracy)
-        return gap.defined and gap.find_side(smallest) != "more"
-
-    models = [one.model for one in studied[2:] if is_near(one)]
-    controls = [one.model for one in ranked if one.control and one.model != PIXELS and is_near(one)]
-    return (studied[1].model, *models), tuple(controls)
+    @classmethod
+    def of(cls, choices: Sequence[Choice]) -> "Standing":
+        """Read how all others stand to the first; raw pixels are left out."""
+        others = [
+            one
+            for one in rank_choices(choices)
+            if not one.first and one.model != PIXELS and one.gains["first_over"].defined
+        ]
+        parts: dict[tuple[bool, bool], list[Choice]] = {}
+        for one in others:
+            worse = one.gains["first_over"].find_side(SMALLEST["accuracy"]) == "more"
+            parts.setdefault((worse, one.control), []).append(one)
+        order = ((False, False), (False, True), (True, False), (True, True))
+        return cls(*(tuple(parts.get(key, ())) for key in order))

@@ -1,11 +1,11 @@
-"""The answer of a study in one table: of each model and control the layer and pooling to read, how
+"""The answer of a study in one table: of each model and control the layer and pooling to use, how
 well k-NN and a probe do there, and the model that is most like it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sslens.claims.advice import PROBES
-from sslens.comparisons.choices import Choice, merge_choices, read_choices
+from sslens.comparisons.choices import Choice, is_better, merge_choices, read_choices
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.likeness import Likeness, compare_alike, read_likenesses
 from sslens.comparisons.parts import find_row
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 #: the exhibits of which the average precision is told, the first that ran
 DETECTION = ("detection-frozen", "detection-finetuned")
 NAN = float("nan")
-_CHOSEN = "chosen on some of the images, and judged on others"
+_USE = (
+    "that are to be used, on images that did not choose: the usual ones, or those that other images"
+    " chose where they are better; of controls the chosen ones"
+)
 UNITS: dict[str, str] = {
     "model": "name",
     "control": "whether it is a control",
-    "best_tap": "layer to read: the probe's where probes were trained, else that of k-NN",
+    "best_tap": "layer to use: the probe's where probes were trained, else that of k-NN",
     "best_pooling": "how its tokens are pooled",
-    "knn": f"share of images that k-NN classifies correctly, with the features {_CHOSEN}",
+    "knn": f"share of images that k-NN classifies correctly, with the features {_USE}",
     "knn_low": "lower end of its 95 % Wilson interval",
     "knn_high": "upper end",
-    "probe": f"share of images that a probe classifies correctly, {_CHOSEN}",
+    "probe": f"share of images that a probe classifies correctly, of the features {_USE}",
     "probe_low": "lower end of its 95 % Wilson interval",
     "probe_high": "upper end",
     "nearest_relative": (
@@ -44,11 +47,11 @@ UNITS: dict[str, str] = {
     "cka_to_pixels_low": "lower end of its 95 % interval over minibatches",
     "cka_to_pixels_high": "upper end",
     "pixels_regressed_out": "whether it is deconfounded CKA, as on the first screen of the report",
-    "knn_tap": "layer that k-NN reads, as chosen",
+    "knn_tap": "layer to use by k-NN",
     "knn_pooling": "how it pools",
     "k": "neighbours that vote",
-    "knn_features": "raw or standardised, as chosen",
-    "probe_tap": "layer that the probe reads, as chosen",
+    "knn_features": "raw or standardised",
+    "probe_tap": "layer to use by the probe",
     "probe_pooling": "how it pools",
     "probe_layers": "layers of the probe; 1 is linear",
     "over_pixels": (
@@ -58,7 +61,10 @@ UNITS: dict[str, str] = {
     "over_pixels_low": "lower end of its 95 % interval, images paired",
     "over_pixels_high": "upper end",
     "usual": "accuracy of the usual choice: the last layer, with the model's usual pooling",
-    "over_usual": "accuracy of the probe (or k-NN) less that, on the same images",
+    "over_usual": (
+        "accuracy of the probe (or k-NN) that was chosen less that, on the same images; empty where"
+        " the usual choice was chosen"
+    ),
     "over_usual_low": "lower end of its 95 % interval, images paired",
     "over_usual_high": "upper end",
     "knn_images": "images on which k-NN is judged",
@@ -82,9 +88,10 @@ def make_answer(results: Mapping[str, Results], models: Models) -> Table:
     """Make the table of the answer, with a row for each model, then for each control; where
     detectors are compared, only for the controls that have one.
 
-    Numbers are missing, and texts empty, where no analysis tells them. The choices are those of the
-    report's cards: made on some of the images, and judged on others. Of probes, of which two
-    exhibits may have trained some, it is the one that the validation images prefer
+    Numbers are missing, and texts empty, where no analysis tells them. What is to be used of each
+    model is what the report's cards recommend: the usual choice, or what some of the images chose
+    where it is better on the others, which judge both. Of probes, of which two exhibits may have
+    trained some, the chosen one is the one that the validation images prefer
     (`choices.merge_choices`).
 
     Args:
@@ -112,14 +119,17 @@ def make_answer(results: Mapping[str, Results], models: Models) -> Table:
 
 
 def answer_sweeps(sweeps: "Sequence[Sweep]") -> Table:
-    """Make the table of the answer of k-NN alone, with a row for each sweep: what was chosen on a
-    third of the images, judged on the others."""
+    """Make the table of the answer of k-NN alone, with a row for each sweep: the usual choice, or
+    what was chosen on a third of the images where that is better on the others, which judge both;
+    of controls what was chosen."""
     rows = []
     for sweep in sweeps:
         chosen, others = sweep.choose()
-        choice, usual = sweep.choices[chosen], sweep.right[sweep.usual][others]
-        judged = estimate_share(sweep.right[chosen][others]) if others.any() else Estimate(NAN)
+        usual = sweep.right[sweep.usual][others]
         gain = sweep.gain() if chosen != sweep.usual else Estimate(NAN)
+        use = chosen if sweep.control or is_better(gain) else sweep.usual
+        choice = sweep.choices[use]
+        judged = estimate_share(sweep.right[use][others]) if others.any() else Estimate(NAN)
         rows.append(
             {
                 "model": sweep.model,
@@ -186,18 +196,10 @@ def _describe_neighbours(choice: Choice | None) -> Row:
     """The columns of k-NN."""
     if choice is None:
         return {}
-    reading = {"tap": " + ".join(choice.taps), "pooling": choice.pooling}
     return {
-        **{f"best_{name}": value for name, value in reading.items()},
-        **{f"knn_{name}": value for name, value in reading.items()},
-        **choice.accuracy.columns("knn"),
-        **choice.gains["over_pixels"].columns("over_pixels"),
-        **_describe_usual(choice),
+        **_describe_use(choice, "knn"),
         "k": choice.k,
-        "knn_features": choice.features,
-        "knn_images": choice.accuracy.n,
-        "knn_chosen_on": choice.chosen_on or NAN,
-        "chance": choice.chance,
+        "knn_features": choice.use_features,
     }
 
 
@@ -205,16 +207,20 @@ def _describe_probe(choice: Choice | None) -> Row:
     """The columns of the probe."""
     if choice is None:
         return {}
-    reading = {"tap": " + ".join(choice.taps), "pooling": choice.pooling}
+    return {**_describe_use(choice, "probe"), "probe_layers": choice.layers}
+
+
+def _describe_use(choice: Choice, name: str) -> Row:
+    """The columns of what is to be used of a model by k-NN or a probe."""
+    tap = " + ".join(choice.use_taps)
     return {
-        **{f"best_{name}": value for name, value in reading.items()},
-        **{f"probe_{name}": value for name, value in reading.items()},
-        **choice.accuracy.columns("probe"),
-        **choice.gains["over_pixels"].columns("over_pixels"),
-        "probe_layers": choice.layers,
-        "probe_images": choice.accuracy.n,
-        "probe_chosen_on": choice.chosen_on or NAN,
+        **{f"{one}_tap": tap for one in ("best", name)},
+        **{f"{one}_pooling": choice.use_pooling for one in ("best", name)},
+        **choice.use.columns(name),
+        **choice.over_pixels.columns("over_pixels"),
         **_describe_usual(choice),
+        f"{name}_images": choice.use.n,
+        f"{name}_chosen_on": choice.chosen_on or NAN,
         "chance": choice.chance,
     }
 

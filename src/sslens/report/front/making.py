@@ -220,12 +220,12 @@ def _make_overview(
     points = []
     for name, (x, y) in zip(placed, found.places.tolist(), strict=True):
         choice = by_model.get(name)
-        size = None if choice is None else choice.accuracy.value
+        size = None if choice is None else choice.use.value
         family = models.about(name).family or ""
         note = "" if choice is None else write_note(choice, cnn=is_cnn(models.about(name)))
         family = "" if family == CONTROL else family
         control = models.is_control(name) or is_control(models.about(name))
-        ends = (None, None) if choice is None else (choice.accuracy.low, choice.accuracy.high)
+        ends = (None, None) if choice is None else (choice.use.low, choice.use.high)
         points.append(Point(name, x, y, size, family, control, note, *ends))
     known = [one for one in choices if one.model in placed]
     return Overview(

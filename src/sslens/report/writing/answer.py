@@ -45,7 +45,7 @@ POOLINGS = {"cls": "CLS", "mean": "mean", "patch": "patches", "flat": ""}
 #: the heads of the columns
 HEADS = {
     "model": "model",
-    "best": "best layer, pooling",
+    "best": "what to use",
     "knn": "k-NN, %",
     "probe": "probe, %",
     "nearest": "nearest relative",

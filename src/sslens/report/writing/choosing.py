@@ -1,25 +1,18 @@
-"""Which model to choose, in words: how well the first separates the classes with its best features,
-and whether it is better than the second and than raw pixels."""
+"""Which model to choose, in words: how well the first separates the classes with what is to be used
+of it, and whether it is better than the others and than raw pixels."""
 
 from collections.abc import Collection, Sequence
 
 from sslens.claims.advice import Recommendation
-from sslens.comparisons.choices import (
-    Choice,
-    compare_first_two,
-    list_not_told_apart,
-    rank_choices,
-)
+from sslens.comparisons.choices import Choice, Standing, rank_choices
 from sslens.comparisons.readings import name_pooling
 from sslens.report.front.screen import Answer
-from sslens.report.writing.front import BEST, HERE, explain_effect
+from sslens.report.writing.front import BEST, HERE, explain_effect, list_few
 from sslens.report.writing.numbers import spell_over, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
 
 #: how the first model stands against raw pixels
 WORDS_OF_PIXELS = {"more": "beats pixels", "less": "pixels win", "the same": "as pixels"}
-#: which features of a model an accuracy is of
-FEATURES = "with its best features"
 #: models that are named where they are not told apart
 NAMED = 4
 #: what is said where raw pixels are not compared
@@ -38,48 +31,57 @@ def write_separation(choices: Sequence[Choice], link: str) -> Answer:
         choices: what was chosen of each model and control.
         link: the section with the evidence.
     """
-    ranked = rank_choices(choices)
-    studied = [one for one in ranked if not one.control]
-    first, ahead = studied[0], compare_first_two(ranked)
-    pixels = first.gains["over_pixels"]
-    near, controls = list_not_told_apart(ranked)
-    whose = f"{first.model} " if near else ""
-    parts = [f"{whose}{spell_share(first.accuracy)} by {_name_classifier(first)} {FEATURES}"]
+    studied = [one for one in rank_choices(choices) if not one.control]
+    first, standing = studied[0], Standing.of(choices)
+    pixels, unsure = first.over_pixels, bool(standing.near or standing.near_controls)
+    whose = f"{first.model} " if unsure else ""
+    parts = [f"{whose}{spell_share(first.use)} by {_name_classifier(first)}"]
     if pixels.defined:
         parts.append(f"{spell_points(pixels)} over raw pixels{_say_why(first, pixels)}")
-    if ahead.defined:
-        parts.append(f"{spell_points(ahead)} over {studied[1].model}")
-    strengths = [one.measure_strength(SMALLEST["accuracy"]) for one in (pixels, ahead)]
-    decided = [
-        strength
-        for strength, one in zip(strengths, (pixels, ahead), strict=True)
-        if one.defined and strength
-    ]
+    next_ = _find_next(standing)
+    if next_ is not None:
+        parts.append(f"{spell_points(next_.gains['first_over'])} over {next_.model}")
+    judged = (pixels, *([] if next_ is None else [next_.gains["first_over"]]))
+    strengths = [one.measure_strength(SMALLEST["accuracy"]) for one in judged if one.defined]
     alone = len(studied) == 1
     question = f"Does {first.model} separate the classes better than pixels?" if alone else BEST
-    named = first.model
-    if ahead.defined and near:
-        named = f"{_name_near(first.model, near)}, which are not told apart{_name_nor(controls)}"
-    share = spell_share(Estimate(first.accuracy.value))
-    sides = {
-        one.gains["over_pixels"].find_side(SMALLEST["accuracy"])
-        for one in studied
-        if one.model in (first.model, *near)
-    }
+    share = spell_share(Estimate(first.use.value))
+    sides = {one.over_pixels.find_side(SMALLEST["accuracy"]) for one in (first, *standing.near)}
     against = "undecided"  # unless it is one answer for all that are named, and training's
-    if len(sides) == 1 and not controls:
+    if len(sides) == 1 and not standing.near_controls:
         against = WORDS_OF_PIXELS.get(sides.pop(), against)
     return Answer(
         question,
         against if pixels.defined else share,
         ", ".join(parts),
-        spell_over(first.accuracy),
+        spell_over(first.use),
         _write_controls(choices),
         link,
-        min(decided, default=0.0),
-        names="" if alone else named,
+        min(filter(None, strengths), default=0.0),
+        names="" if alone and not unsure else _write_standing(first, standing),
         scope=HERE,
     )
+
+
+def _find_next(standing: Standing) -> Choice | None:
+    """The model that comes next to the first: of those that are not told apart from it, if any."""
+    return next(iter((*standing.near, *standing.below)), None)
+
+
+def _write_standing(first: Choice, standing: Standing) -> str:
+    """Name the first model, the models and controls that are not told apart from it, and then those
+    that are shown to be below it; the first alone where all others are."""
+    named = _name_near(first.model, [one.model for one in standing.near])
+    controls = _name_controls(standing.near_controls)
+    if standing.near:
+        told = f"{named}, which are not told apart{f', nor from {controls}' if controls else ''}"
+    elif controls:
+        told = f"{named}, not told apart from {controls}"
+    else:
+        return named
+    below = [*(one.model for one in standing.below)]
+    below += [f"{one.model} (untrained)" for one in standing.below_controls]
+    return f"{told}; {first.model} is above {list_few(below)}" if below else told
 
 
 def _say_why(choice: Choice, gain: Estimate) -> str:
@@ -93,18 +95,20 @@ def _say_why(choice: Choice, gain: Estimate) -> str:
 def _name_near(first: str, others: Sequence[str]) -> str:
     """Name the models that are not told apart.
 
-    >>> _name_near("a", ["b"]), _name_near("a", ["b", "c"]), _name_near("a", list("bcdef"))
-    ('a or b', 'a, b or c', 'a, b, c or 3 more')
+    >>> _name_near("a", []), _name_near("a", ["b", "c"]), _name_near("a", list("bcdef"))
+    ('a', 'a, b or c', 'a, b, c or 3 more')
     """
     names = [first, *others]
+    if len(names) == 1:
+        return first
     if len(names) > NAMED:
         return f"{', '.join(names[: NAMED - 1])} or {len(names) - NAMED + 1} more"
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def _name_nor(controls: Sequence[str]) -> str:
-    """Say that untrained controls are not told apart from the first model either."""
-    return f", nor from {controls[0]} (untrained)" if controls else ""
+def _name_controls(controls: Sequence[Choice]) -> str:
+    """Name untrained controls: the first, which is the best of them."""
+    return f"{controls[0].model} (untrained)" if controls else ""
 
 
 def _name_classifier(choice: Choice) -> str:
@@ -116,10 +120,10 @@ def _write_controls(choices: Sequence[Choice]) -> str:
     """Write the accuracy of raw pixels and of the best random initialisation."""
     controls = {one.model: one for one in choices if one.control}
     pixels = controls.pop("pixels", None)
-    parts = [] if pixels is None else [f"raw pixels {spell_share(pixels.accuracy)}"]
+    parts = [] if pixels is None else [f"raw pixels {spell_share(pixels.use)}"]
     if controls:
-        best = max(controls.values(), key=lambda one: one.accuracy.value)
-        parts.append(f"untrained {spell_share(Estimate(best.accuracy.value))}")
+        best = max(controls.values(), key=lambda one: one.use.value)
+        parts.append(f"untrained {spell_share(Estimate(best.use.value))}")
     return ", ".join(parts)
 
 
@@ -133,17 +137,16 @@ def write_pixels(choices: Sequence[Choice], advised: Sequence[Recommendation] = 
             pixels by it, that is said too.
     """
     gains = {
-        one.model: (one, one.gains["over_pixels"])
+        one.model: (one, one.over_pixels)
         for one in rank_choices(choices)
-        if not one.control and one.gains["over_pixels"].defined
+        if not one.control and one.over_pixels.defined
     }
     if not gains:
         return ""
     sides = [gain.find_side(SMALLEST["accuracy"]) for _, gain in gains.values()]
     first, gain = next(iter(gains.values()))
-    over = f"on {spell_over(first.accuracy)}"
-    how = f"by {_name_classifier(first)} {over}"
-    effect = f"{first.model}, the nearest, has {spell_points(gain)} over them {FEATURES}"
+    how = f"by {_name_classifier(first)} on {spell_over(first.use)}"
+    effect = f"{first.model}, the nearest, has {spell_points(gain)} over them"
     probed = "" if first.layers else _write_probed(advised)
     if all(side == "less" for side in sides):
         return f"Raw pixels beat every model {how}: {effect}.{probed}"
@@ -196,22 +199,29 @@ def write_choice(
     warning = write_pixels(choices, advised)
     if warning:
         return warning
-    first, ahead = studied[0], compare_first_two(choices)
-    over, gain = f"on {spell_over(first.accuracy)}", first.gains["over_pixels"]
-    how = f"by {_name_classifier(first)} {FEATURES}"
-    if ahead.defined and ahead.find_side(SMALLEST["accuracy"]) != "more":
-        near, controls = list_not_told_apart(choices)
-        nor = f"{_name_nor(controls)}," if controls else ""
-        between = f" between {'them' if len(near) == 1 else 'the first two'}"
+    first, standing = studied[0], Standing.of(choices)
+    over, gain = f"on {spell_over(first.use)}", first.over_pixels
+    how, next_ = f"by {_name_classifier(first)}", _find_next(standing)
+    if standing.near or standing.near_controls:
+        controls = _name_controls(standing.near_controls)
+        if next_ is None or not standing.near:
+            return (
+                f"Not told apart from {controls} {over}: {first.model},"
+                f" {spell_share(first.use)} {how}."
+            )
+        nor = f", nor from {controls}," if controls else ""
+        named = _name_near(first.model, [one.model for one in standing.near])
+        ahead = next_.gains["first_over"]
+        between = f" between {'them' if len(standing.near) == 1 else 'the first two'}"
         return (
-            f"Not told apart{nor} {over}: {_name_near(first.model, near)},"
+            f"Not told apart{nor} {over}: {named},"
             f" {spell_points(ahead)}{between} {how}{_say_why(first, ahead)}."
         )
-    pooling = name_pooling(first.pooling, cnn=first.model in cnns)
-    where = f"{pooling} at {' and '.join(first.taps)}"
-    parts = [f"{spell_share(first.accuracy)} {over} {how} ({where})"]
-    if ahead.defined:
-        parts.append(f"{spell_points(ahead)} over {studied[1].model}")
+    pooling = name_pooling(first.use_pooling, cnn=first.model in cnns)
+    where = f"{pooling} at {' and '.join(first.use_taps)}"
+    parts = [f"{spell_share(first.use)} {over} {how} ({where})"]
+    if next_ is not None:
+        parts.append(f"{spell_points(next_.gains['first_over'])} over {next_.model}")
     elif gain.defined:
         parts.append(f"{spell_points(gain)} over raw pixels")
     return f"Use {first.model}: {', '.join(parts)}."

@@ -11,6 +11,7 @@ from sslens.comparisons.panels import list_tokens_in
 from sslens.comparisons.parts import find_row, find_rows
 from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.report.writing.families import write_disagreements, write_scope
+from sslens.report.writing.left_over import name_recipes
 from sslens.report.writing.numbers import compare, spell, spell_level
 from sslens.statistics.estimate import SMALLEST
 from sslens.table import Results
@@ -109,4 +110,6 @@ def _write_moves(rows: Sequence[Mapping[str, Any]]) -> str:
             f" of the depths {late}"
         )
     told = "; ".join(parts)
+    if name_recipes(rows):
+        told += f"; {name_recipes(rows)}, so they are not to be held against each other"
     return f"What is left of each model after fine-tuning, as CKA at the same depth: {told}."

@@ -5,13 +5,14 @@ from typing import Any
 
 import pandas as pd
 
+from sslens.comparisons.choices import Choice, read_choices
 from sslens.comparisons.probing import read_accuracy, read_gain
 from sslens.comparisons.readings import READINGS, USUAL, name_pooling_in, name_usual
-from sslens.report.writing.numbers import list_names, spell_points, spell_share
+from sslens.report.writing.numbers import list_names, spell_count, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Estimate, Side
 from sslens.table import Results
 
-#: what a gain over the best control decides, by its sign
+#: what a gain over raw pixels, or over the best control, decides, by its sign
 VERDICTS = {
     1: "",
     0: ", no clear gain",
@@ -30,7 +31,8 @@ SIDES: Mapping[Side, str] = {
 
 def sentences(results: Results) -> tuple[str, ...]:
     """Write from where joint-embedding models stay above reconstruction models, what standardised
-    features change, the best block and pooling of each model, and which models have none."""
+    features change, the best block and pooling of each model, which all images chose, beside what
+    is to be used of it on images that did not choose, and which models have none."""
     frame = results["accuracies"]
     frame = frame[(frame.vote == "weighted") & (frame.features == "raw")]
     constant = _write_constant(frame[~frame.control])
@@ -38,11 +40,15 @@ def sentences(results: Results) -> tuple[str, ...]:
     controls = frame[frame.control].sort_values("accuracy", kind="stable").to_dict("records")
     control = controls[-1] if controls else None
     families = tuple(_write_families(results))
+    choices = read_choices(results["choices"]) if "choices" in results else ()
+    judged = {one.model: one for one in choices}
     models = list(frame[~frame.control].groupby("model", sort=False))
     best = (
         (_write_all({str(name): rows for name, rows in models}, control),)
         if families
-        else tuple(_write_model(str(name), rows, control) for name, rows in models)
+        else tuple(
+            _write_model(str(name), rows, control, judged.get(str(name))) for name, rows in models
+        )
     )
     return (
         *families,
@@ -78,7 +84,15 @@ def _write_all(models: Mapping[str, pd.DataFrame], control: Mapping[str, Any] | 
         accuracy = spell_share(Estimate(best["accuracy"]))
         parts.append(f"in {name} {_name_place(best, rows)} ({accuracy})")
     beside = "" if control is None else _name_control(control)
-    return f"The classes are separated best {list_names(parts)}{beside}."
+    images = int(next(iter(models.values())).images.iloc[0])
+    return (
+        f"The classes are separated best {list_names(parts)}{beside}: {_name_images(images)} these."
+    )
+
+
+def _name_images(images: int) -> str:
+    """Say that an accuracy is of all images, among them those that found it the best."""
+    return f"of all {spell_count(images)} images, which also chose"
 
 
 def _name_control(control: Mapping[str, Any]) -> str:
@@ -100,18 +114,27 @@ def _name_place(row: Mapping[str, Any], rows: pd.DataFrame) -> str:
     return f"at {row['tap']} with the {name_pooling_in(rows, row['pooling'])}"
 
 
-def _write_model(name: str, rows: pd.DataFrame, control: Mapping[str, Any] | None) -> str:
-    """Write the best block and pooling of one model, on raw features.
+def _write_model(
+    name: str, rows: pd.DataFrame, control: Mapping[str, Any] | None, judged: Choice | None
+) -> str:
+    """Write the best block and pooling of one model, on raw features, and what is to be used of it.
 
     Args:
         name: of the model.
         rows: its rows, a tap and pooling each.
         control: the best row of any control; None without one.
+        judged: what is to be used of the model, judged on images that did not choose; None where
+            there are too few images.
     """
     best = _find_best(rows)
     accuracy = spell_share(read_accuracy(best))
     place = _name_place(best, rows)
-    sentence = f"{name} separates the classes best {place}: {best['k']}-NN {accuracy}"
+    sentence = (
+        f"{name} separates the classes best {place}: {best['k']}-NN {accuracy}"
+        f" {_name_images(int(best['images']))} it"
+    )
+    if judged is not None:
+        return f"{sentence}; {_write_judged(judged, rows)}."
     if control is None:
         return f"{sentence}; there is no control beside it."
     gain = read_gain(best)
@@ -119,6 +142,21 @@ def _write_model(name: str, rows: pd.DataFrame, control: Mapping[str, Any] | Non
         f"{sentence}, {spell_points(gain)} against the best control, {control['model']}"
         f" ({spell_share(Estimate(control['accuracy']))}){VERDICTS[gain.sign]}."
     )
+
+
+def _write_judged(choice: Choice, rows: pd.DataFrame) -> str:
+    """Write what is to be used of a model, and what it has on the images that did not choose."""
+    pooling = name_pooling_in(rows, choice.use_pooling)
+    place = f"the {pooling} at {' and '.join(choice.use_taps)}"
+    scaled = ", standardised" if choice.use_features == "standardised" else ""
+    said = (
+        f"what is to be used, {place}{scaled}, has {spell_share(choice.use)} on the"
+        f" {spell_count(choice.use.n)} images that did not choose"
+    )
+    gain = choice.over_pixels
+    if not gain.defined:
+        return said
+    return f"{said}, {spell_points(gain)} over raw pixels{VERDICTS[gain.sign]}"
 
 
 def _write_standardising(results: Results) -> Iterator[str]:

@@ -1,5 +1,8 @@
 """What fine-tuning left of each model, in a line of a terminal."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pandas as pd
 
 from sslens.comparisons.pairs import read_cka
@@ -18,7 +21,7 @@ def write_left(matched: pd.DataFrame, width: int) -> str:
         width: letters of the line.
 
     >>> row = {"control": False, "tokens": "all", "kind": "block", "minibatches": 32}
-    >>> row |= {"cka": 0.75, "low": 0.7, "high": 0.8}
+    >>> row |= {"cka": 0.75, "low": 0.7, "high": 0.8, "recipe": ""}
     >>> rows = pd.DataFrame([{"model_a": "mae-ft", **row}, {"model_a": "dino-ft", **row}])
     >>> write_left(rows, 70)
     'CKA with before fine-tuning: mae-ft 0.75 [0.70, 0.80], 1 more.'
@@ -26,10 +29,28 @@ def write_left(matched: pd.DataFrame, width: int) -> str:
     rows = matched[matched.kind == "block"]
     rows = rows[rows.tokens == rows.tokens.iloc[0]] if len(rows) else rows
     rows = rows.sort_values("control", kind="stable")
+    recipes = name_recipes(rows.to_dict("records"))
+    end = f" ({recipes})" if recipes else ""
     told = [f"{row['model_a']} {spell(read_cka(row))}" for row in rows.to_dict("records")]
     for count in range(min(NAMED, len(told)), 0, -1):
         more = [f"{len(told) - count} more"] if len(told) > count else []
-        line = f"CKA with before fine-tuning: {', '.join([*told[:count], *more])}."
+        line = f"CKA with before fine-tuning: {', '.join([*told[:count], *more])}{end}."
         if len(line) <= width:
             return line
     return ""
+
+
+def name_recipes(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say that models were fine-tuned by different recipes, as a clause; empty where they were not,
+    or where that is not known.
+
+    Args:
+        rows: rows of the table `matched` of cka-finetune.
+
+    >>> name_recipes([{"recipe": "a0"}, {"recipe": ""}, {"recipe": "b1"}])
+    'fine-tuned by different recipes'
+    >>> name_recipes([{"recipe": "a0"}, {"recipe": ""}])
+    ''
+    """
+    known = {row["recipe"] for row in rows if row["recipe"]}
+    return "fine-tuned by different recipes" if len(known) > 1 else ""

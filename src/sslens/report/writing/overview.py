@@ -25,13 +25,11 @@ def write_sized(choices: Sequence[Choice]) -> str:
         return ""
     first = choices[0]
     how = f"{first.k}-NN" if first.k else "a probe"
-    return (
-        f"Points: {how}, best features, {spell_count(first.accuracy.n)} images that did not choose"
-    )
+    return f"Points: {how}, features to use, {spell_count(first.use.n)} images that did not choose"
 
 
 def write_note(choice: Choice, *, cnn: bool = False) -> str:
     """Write how well a model, a CNN if so said, separates the classes, and where."""
     how = f"{choice.k}-NN" if choice.k else f"probe of {choice.layers} layers"
-    where = f"{name_pooling(choice.pooling, cnn=cnn)} at {' and '.join(choice.taps)}"
-    return f"{how} {spell_share(choice.accuracy)}, {where}"
+    where = f"{name_pooling(choice.use_pooling, cnn=cnn)} at {' and '.join(choice.use_taps)}"
+    return f"{how} {spell_share(choice.use)}, {where}"
