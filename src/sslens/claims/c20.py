@@ -10,14 +10,14 @@ from sslens.table import Results
 
 WORDS = (
     "With the distance of two layers, CKA of a reconstruction transformer and a reconstruction CNN"
-    " stays high, while CKA of two transformers of different objectives falls off."
+    " falls off less than CKA of two transformers of different objectives; how high it is, C4 says."
 )
 GROUP_WORDS = (
-    "With the distance of two layers, CKA of a transformer and a CNN of {b} stays high, while CKA"
-    " of a transformer of {a} and one of {b} falls off."
+    "With the distance of two layers, CKA of a transformer and a CNN of {b} falls off less than CKA"
+    " of a transformer of {a} and one of {b}; how high it is, C4 says."
 )
-SHORT = "With distance CKA stays high within REC, and falls between objectives"
-GROUP_SHORT = "With distance CKA stays high within REC, and falls between the groups"
+SHORT = "With distance CKA falls less within REC, ViT and CNN, than between objectives"
+GROUP_SHORT = "With distance CKA falls less within REC, ViT and CNN, than between the groups"
 PAPERS = (
     Quotation(
         "the CKA across REC ViT-CNN pair stays high while the CKA across pre-training objectives"
