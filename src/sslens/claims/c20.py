@@ -16,8 +16,8 @@ GROUP_WORDS = (
     "With the distance of two layers, CKA of a transformer and a CNN of {b} falls off less than CKA"
     " of a transformer of {a} and one of {b}; how high it is, C4 says."
 )
-SHORT = "With distance CKA falls less within REC, ViT and CNN, than between objectives"
-GROUP_SHORT = "With distance CKA falls less within REC, ViT and CNN, than between the groups"
+SHORT = "CKA falls less with distance from REC ViT to REC CNN than to a JE ViT"
+GROUP_SHORT = "CKA falls less with distance from REC ViT to REC CNN than between groups"
 PAPERS = (
     Quotation(
         "the CKA across REC ViT-CNN pair stays high while the CKA across pre-training objectives"
