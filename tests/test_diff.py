@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -161,7 +162,7 @@ def test_a_change_is_found_by_kind_and_block() -> None:
     assert layers.state["", "embedding"] == layers.state["0", "attention qkv"] == "equal"
     assert sentences[0] == (
         "From mae to tuned the weights changed by 18% of their norm, at an angle of 10.3°, over the"
-        " 3 tensors that both have in one shape."
+        " 3 tensors that both have in one shape; mlp fc1 by 50% of its own norm."
     )
     assert "most in block 0, mlp fc1 (50%" in sentences[1]
     assert sentences[2] == "Untouched by tuned: embedding and attention qkv."
@@ -395,6 +396,8 @@ def test_the_command_writes_a_page_without_building_a_network(
     assert cli.main(line) == 0
     pairs = pd.read_csv(out / "tables" / "weights-changed" / "pairs.csv")
     assert pairs.state.tolist() == ["equal in float16"]
+    answer = (out / "answer.csv").read_text(encoding="utf-8")
+    assert answer.split() == ["model,control", "timm,False", "half,False"]  # nothing else is known
     assert "timm and half have the same weights but for rounding" in (
         out / "report.html"
     ).read_text(encoding="utf-8")
@@ -502,7 +505,9 @@ def test_classifiers_of_files_predict() -> None:
 
 
 @pytest.mark.slow
-def test_the_page_on_two_models_with_images(tmp_path: Path) -> None:
+def test_the_page_on_two_models_with_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A fine-tuned model beside the one that it began with: all tables are there."""
     out = tmp_path / "out"
     line = ["diff", "scenes_mae", "scenes_mae_ft", "--images", "scenes:1:64"]
@@ -515,6 +520,13 @@ def test_the_page_on_two_models_with_images(tmp_path: Path) -> None:
     assert pairs.by.tolist() == ["k-NN"]  # one of the two has no classifier
     assert 0 <= pairs.moved[0] <= 1
     assert len(list((out / "sheets" / "images-moved").glob("*.png"))) == 2
+    # every image has a row, of which the share on the page is
+    images = pd.read_csv(out / "tables" / "images-moved" / "moved.csv")
+    assert len(images) == pairs.images[0] == 64
+    assert (images.predicted_a != images.predicted_b).mean() == pytest.approx(pairs.moved[0])
+    # the digest of the images on the terminal is the one that the report's files have
+    (told,) = re.findall(r"images +64 of \S+ \((\w+)\)", capsys.readouterr().err)
+    assert told in (out / "provenance.json").read_text(encoding="utf-8")
 
 
 def write_copies(folder: Path) -> dict[str, Path]:

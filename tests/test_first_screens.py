@@ -242,6 +242,8 @@ def difference(
 def test_the_screen_of_a_difference_begins_with_the_weights() -> None:
     layers = [
         ("layers", {"block": "", "kind": "", "state": "changed", "relative": 0.12}),
+        ("layers", {"block": "", "kind": "MLP fc2", "state": "changed", "relative": 0.22}),
+        ("layers", {"block": "", "kind": "head", "state": "changed", "relative": 0.9}),
         ("layers", {"block": "0", "kind": "", "state": "equal", "relative": 0.0}),
         ("layers", {"block": "1", "kind": "", "state": "changed", "relative": 0.2}),
         ("layers", {"block": "1", "kind": "MLP fc2", "state": "changed", "relative": 0.25}),
@@ -296,7 +298,7 @@ def test_the_screen_of_a_difference_begins_with_the_weights() -> None:
     ]
     assert answers["Are the weights the same?"].effect == (
         "changed by 12% of their norm, at an angle of 6.9°, over the 8 tensors that both have in"
-        " one shape; most in block 1, MLP fc2: 25%"
+        " one shape; MLP fc2 by 22% of its own norm; most in block 1, MLP fc2: 25%"
     )
     assert not front.ordered
     assert results["layers-changed"]["depths"].minibatches.tolist() == [8, 8]

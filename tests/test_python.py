@@ -152,7 +152,9 @@ def test_the_answer_says_which_models_are_as_alike_to_raw_pixels() -> None:
     assert rows.cka_to_pixels_low.round(2).fillna(-1).tolist() == [0.61, 0.89, 0.0, -1]
     text = " ".join(line.text for line in write_answer(answer.frame.to_dict("records"), Told("3")))
     assert "Nearest by mean CKA at the same depth." in text
-    assert "As alike to raw pixels: a 0.71, b 0.99." in text  # c is more alike to a, for sure
+    # b is nearer to the pixels than to a for sure, and c to a
+    assert "More alike to raw pixels than to any model: b 0.99 (0.70)." in text
+    assert "As alike to raw pixels: a 0.71." in text
     beyond = make_means(("a", "b", False, 0.7, 0.5), ("a", "pixels", True, 0.71, nan))
     rows_beyond = make_answer({"cka-blocks": beyond}, MODELS).frame.to_dict("records")
     assert "alike to raw" not in " ".join(

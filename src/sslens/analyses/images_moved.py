@@ -39,8 +39,8 @@ CAPTION = (
     " in each model. Intervals are 95 %, over images."
 )
 ON_REQUEST = True
-#: images that the table lists, images on the sheets, and neighbours of each
-LISTED, SHOWN, NEAR, K = 50, 8, 5, 20
+#: images that the curve has, images on the sheets, neighbours of each, and neighbours that vote
+DRAWN, SHOWN, NEAR, K = 50, 8, 5, 20
 NEIGHBOURS = 10
 TABLES: Mapping[str, tuple[str, ...]] = {
     "pairs": (
@@ -132,9 +132,9 @@ def compute(
     """Measure how far images moved from the first model to each other one, and which predictions
     changed.
 
-    `pairs` has a row for each pair of models, `moved` the 50 images that moved most; `sheets` and
-    `pictures` show some with their neighbours. Nothing is random here, so that the seed has no
-    effect.
+    `pairs` has a row for each pair of models, `moved` one for each image, the one that moved most
+    first; `sheets` and `pictures` show some with their neighbours. Nothing is random here, so that
+    the seed has no effect.
 
     Args:
         models: the models.
@@ -156,7 +156,7 @@ def compute(
         moved, overlap = measure_movement(x, y).numpy(), measure_overlap(x, y, k).numpy()
         order = np.argsort(-np.nan_to_num(moved, nan=-1.0), kind="stable")
         rows.append(("pairs", pair | _describe(moved, overlap, k, predicted)))
-        for row in order[:LISTED].tolist():
+        for row in order.tolist():
             about = {"image": a.ids[row], "movement": moved[row], "overlap": overlap[row]}
             about |= _name_classes(a.ids[row], row, classes.labels, predicted)
             rows.append(("moved", pair | about))
@@ -276,8 +276,8 @@ def draw(results: Results) -> Figure:
     lines = tuple(
         Line(
             f"{a} · {b}",
-            np.arange(1, len(rows) + 1, dtype=np.float64),
-            rows.movement.to_numpy(np.float64),
+            np.arange(1, min(len(rows), DRAWN) + 1, dtype=np.float64),
+            rows.movement.to_numpy(np.float64)[:DRAWN],
         )
         for (a, b), rows in frame.groupby(["model_a", "model_b"], sort=False)
     )

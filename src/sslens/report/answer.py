@@ -11,6 +11,7 @@ from sslens.comparisons.likeness import Likeness, compare_alike, read_likenesses
 from sslens.comparisons.parts import find_row
 from sslens.comparisons.rows import Row
 from sslens.comparisons.with_pixels import WithPixels
+from sslens.report.writing.answer_rows import has_numbers
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.proportions import estimate_share
 from sslens.table import Results, Table
@@ -116,6 +117,20 @@ def make_answer(results: Mapping[str, Results], models: Models) -> Table:
         for name, row in known.items()
         if row or not (detectors and models.is_control(name))
     )
+
+
+def leave_out_unknown(table: Table) -> Table:
+    """Return the table of the answer with the models alone where nothing else is known of any of
+    them, as of files that were compared without images; else as it is.
+
+    >>> leave_out_unknown(_tabulate([{"model": "a", "control": False}])).csv().splitlines()
+    ['model,control', 'a,False']
+    """
+    rows = table.frame.to_dict("records")
+    if any(has_numbers(row) for row in rows):
+        return table
+    columns = ["model", "control"]
+    return Table(table.frame[columns], {name: table.units[name] for name in columns})
 
 
 def answer_sweeps(sweeps: "Sequence[Sweep]") -> Table:

@@ -109,7 +109,7 @@ class StudyPlan:
         lines = []
         for role, images in (("images", self.images), ("bank", self.bank)):
             if images is not None:
-                lines.append(f"{role:<9} {len(images):,} of {images.name} ({images.content[:12]})")
+                lines.append(f"{role:<9} {len(images):,} of {images.name} ({images.digest[:12]})")
         lines.append(f"analyses  {', '.join(self.analyses)}")
         left = describe_lacks(self.left_out) if whole else summarise_lacks(self.left_out)
         lines += [f"left out  {spell_parameters(one, spell)}" for one in left]

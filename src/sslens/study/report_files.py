@@ -63,13 +63,14 @@ class ReportFiles:
             InputError: the folder cannot be written to, or the disk is full.
         """
         from sslens.report import page
+        from sslens.report.answer import leave_out_unknown
         from sslens.report.front.files import write_front
 
         with page.Draft(folder, figures=figures, spell=self.spell) as draft:
             for make_section in self.sections.values():
                 draft.add(make_section())
             write_front(draft.own.before(folder / "front.json"), self.front)
-            self.answer.save(draft.own.before(folder / ANSWER))
+            leave_out_unknown(self.answer).save(draft.own.before(folder / ANSWER))
             return draft.finish(
                 title=self.title,
                 notes=self.notes,

@@ -315,19 +315,24 @@ def _write_below(
 
 
 def _write_as_pixels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name the models that are not shown to be more alike to another than to the raw pixels, where
-    these are not regressed out."""
-    near = [
-        f"{row['model']} {spell_level(row['cka_to_pixels'])}"
-        for row in rows
-        if not row["control"]
-        and not row["pixels_regressed_out"]
-        and find_end(row, "cka", "low", "cka_to_it") <= find_end(row, "cka_to_pixels", "high")
+    """Name the models that are shown to be more alike to the raw pixels than to their nearest
+    relative, with the CKA of both, and those that are not shown to be less, where the pixels are
+    not regressed out."""
+    more, near = [], []
+    for row in rows:
+        if row["control"] or row["pixels_regressed_out"] or not row["nearest_relative"]:
+            continue
+        name = f"{row['model']} {spell_level(row['cka_to_pixels'])}"
+        if find_end(row, "cka", "high", "cka_to_it") < find_end(row, "cka_to_pixels", "low"):
+            more.append(f"{name} ({spell_level(row['cka_to_it'])})")
+        elif find_end(row, "cka", "low", "cka_to_it") <= find_end(row, "cka_to_pixels", "high"):
+            near.append(name)
+    told = {"More alike to raw pixels than to any model": more, "As alike to raw pixels": near}
+    return [
+        f"{what}: {', '.join(names[:FEW])}{f' and {len(names) - FEW} more' * (len(names) > FEW)}."
+        for what, names in told.items()
+        if names
     ]
-    if not near:
-        return []
-    more = f" and {len(near) - FEW} more" if len(near) > FEW else ""
-    return [f"As alike to raw pixels: {', '.join(near[:FEW])}{more}."]
 
 
 def _write_own_layers(rows: Sequence[Mapping[str, Any]], saved: str, few: int) -> str:

@@ -27,6 +27,7 @@ from sslens.report.writing.weights_changed import (
     list_untouched,
     select_weights,
     write_alone,
+    write_most_changed_kind,
 )
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate, explain
 from sslens.table import Results
@@ -101,6 +102,8 @@ def _write_weights(pair: Row, layers: pd.DataFrame, of: str) -> Answer:
         word = "the backbone's"
     else:
         word = f"{spell_relative(relative)} apart"
+        if own := write_most_changed_kind(pair, layers):
+            effect += f"; {own}"
         found = find_most_changed(layers)
         if found is not None:
             effect += f"; most in {found[0]}: {spell_relative(found[1]['relative'])}"

@@ -28,10 +28,10 @@ def sentences(results: Results) -> tuple[str, ...]:
     pairs = results["pairs"].to_dict("records")
     written = []
     for pair in pairs:
-        statistics = describe_statistics(pair)
-        own = [f"{_write_change(pair)}{f'; {statistics}' if statistics else ''}."]
+        layers, tensors = (_select(results, name, pair) for name in ("layers", "tensors"))
+        told = [_write_change(pair), _write_kind(pair, layers), describe_statistics(pair)]
+        own = [f"{'; '.join(filter(None, told))}."]
         if len(pairs) <= PAIRS:
-            layers, tensors = (_select(results, name, pair) for name in ("layers", "tensors"))
             own += [*_write_layers(pair, layers), *_write_names(pair, tensors)]
         written.append(own)
     if len(pairs) > 1:  # one paragraph a pair
@@ -81,6 +81,12 @@ def _write_change(pair: Mapping[Any, Any]) -> str:
         shared = _count_shared(pair)
         return f"{pair['model_a']} is all zeros in the {shared} that {pair['model_b']} has too"
     return f"From {pair['model_a']} to {pair['model_b']} the weights {effect}"
+
+
+def _write_kind(pair: Mapping[Any, Any], layers: pd.DataFrame) -> str:
+    """Write which kind of layer changed most where weights changed (`describe_weights`)."""
+    changed = pair["shared"] and pair["state"] == "changed" and pair["relative"] >= CLOSE
+    return write_most_changed_kind(pair, layers) if changed else ""
 
 
 def describe_weights(pair: Mapping[Any, Any]) -> str:
@@ -187,6 +193,31 @@ def _write_layers(pair: Mapping[Any, Any], layers: pd.DataFrame) -> Iterator[str
     untouched = list_untouched(layers)
     if untouched:
         yield f"Untouched by {pair['model_b']}: {list_names(untouched)}."
+
+
+def write_most_changed_kind(pair: Mapping[Any, Any], layers: pd.DataFrame) -> str:
+    """Write which kind of layer changed most, relative to its own norm, as a clause: the norm of
+    all weights may be nearly that of one kind. Empty where none changed by more than all together.
+
+    Args:
+        pair: a row of the table `pairs`.
+        layers: the rows of this pair, of parameters alone (`select_weights`).
+
+    >>> rows = [("", "norm", 0.06), ("", "attention", 0.324), ("1", "attention", 0.5)]
+    >>> layers = pd.DataFrame(rows, columns=["block", "kind", "relative"])
+    >>> write_most_changed_kind({"relative": 0.088}, layers)
+    'attention by 32% of its own norm'
+    """
+    if not len(layers):
+        return ""
+    kinds = layers[(layers.block == "") & ~layers.kind.isin(["", "head"])]
+    kinds = kinds[kinds.relative.notna()]
+    if not len(kinds):
+        return ""
+    most = kinds.loc[kinds.relative.idxmax()]
+    if not most.relative > pair["relative"]:
+        return ""
+    return f"{most.kind} by {spell_relative(most.relative)} of its own norm"
 
 
 def find_most_changed(layers: pd.DataFrame) -> tuple[str, Mapping[Any, Any]] | None:
