@@ -181,9 +181,9 @@ CASES: dict[str, Any] = {
     "compiled beside plain": save_again(
         lambda s: s | under("_orig_mod.", s), r"Give (one) of them"
     ),
-    "keys that no method has": save_again(
-        lambda s: {"state_dict": under("net.", s) | {"x.bias": torch.ones(3)}, **LIGHTNING},
-        r"save the network's own (state_dict)\(\)",
+    "more modules than can be named": save_again(
+        lambda s: {"state_dict": s | {f"x{i}.bias": torch.ones(3) for i in range(13)}, **LIGHTNING},
+        r"Save the network's own (state_dict)\(\)",
     ),
 }
 

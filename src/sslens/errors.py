@@ -4,7 +4,7 @@ import difflib
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 
 #: a parameter in a mend: {batch}, {limit=64}, {settings.base_lr}
@@ -93,12 +93,17 @@ class InputError(Exception):
     def __init__(self, message: str, mend: str | None = None) -> None:
         super().__init__(message, mend)
         self.message, self.mend = message, mend
+        self.others: tuple[InputError, ...] = ()
 
     def __str__(self) -> str:
         return self.spelt(as_argument)
 
     def spelt(self, spell: Callable[[str, str | None], str]) -> str:
         """Join the message and the mend; `spell(name, value)` formats each parameter in braces."""
+        own = self._spell_own(spell)
+        return " ".join([own, *(error.spelt(spell) for error in self.others)])
+
+    def _spell_own(self, spell: Callable[[str, str | None], str]) -> str:
         message = shorten(make_line(self.message), LONGEST)
         if self.mend is None:
             return message
@@ -106,6 +111,21 @@ class InputError(Exception):
         if message.endswith("."):
             return f"{message} {mend[:1].upper()}{mend[1:]}."
         return f"{message}: {mend}."
+
+
+def join_errors(errors: Sequence[InputError]) -> InputError:
+    """Make one error of several, which says all that they say; of one error, that one.
+
+    >>> one, other = InputError("a.pth is empty."), InputError("b.pth is, too", mend="delete it")
+    >>> str(join_errors([one, other]))
+    'a.pth is empty. b.pth is, too: delete it.'
+    """
+    first, *others = errors
+    if not others:
+        return first
+    joined = InputError(first.message, first.mend)
+    joined.others = tuple(others)
+    return joined
 
 
 def require_type(value: object, types: type | tuple[type, ...], what: str, mend: str) -> None:

@@ -24,6 +24,7 @@ class Command:
     Examples:
       sslens doctor mae_pretrain_vit_base.pth
       sslens doctor vit-s-300ep.pth.tar --branch momentum_encoder --num-heads 12
+      sslens doctor simclr.pth@drop=tuner+gate
       sslens doctor dino_vitb16 --json
       sslens doctor last.ckpt --extract weights.safetensors
     """
@@ -66,6 +67,7 @@ def run(command: Command, line: str, say: Text) -> int | None:
         file,
         branch=given.get("branch", command.branch),
         num_heads=given.get("num_heads", command.num_heads),
+        drop=given.get("drop"),
         spell=as_option,
     )
     refused = diagnosis.refused

@@ -15,7 +15,8 @@ file is ever run.
 | `MODULE:FUNCTION` | what your function returns, imported from the working directory |
 
 Checkpoint files end in .pth, .pt, .tar, .bin, .ckpt, .pkl, .npz, .torch or .safetensors. A source
-may end in options, `FILE@branch=student,heads=12,image_size=448,name=mine`.
+may end in options, `FILE@branch=student,heads=12,image_size=448,name=mine`;
+`drop=NAME+NAME` leaves modules beside the network out that no rule drops.
 A card's name wins over a folder of that name, which is `./NAME`.
 
 `zoo/layouts/` has a file for each way in which checkpoints are written; `zoo/doctor.py` says what a
@@ -23,7 +24,7 @@ file is.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,9 @@ _OPTIONS = re.compile(r"(\S.*?)((?: \w+=\S+)+)")
 _AT = re.compile(r"(.+)@(\w+=[^,]*(?:,\w+=[^,]*)*)")
 #: digits of the longest number of an option
 DIGITS = 18
-OPTIONS = ("branch", "num_heads", "image_size", "name")
+OPTIONS = ("branch", "num_heads", "drop", "image_size", "name")
+#: options with a text for their value
+_TEXTS = ("branch", "drop", "name")
 SCHEMES = ("timm", "hf-hub", "random")
 
 
@@ -85,8 +88,8 @@ def split_options(source: str) -> tuple[str, dict[str, Any]]:
     has them. A path that exists as it is written has none.
 
     Raises:
-        InputError: an option that there is not, or an option other than `branch` and `name` with a
-            value that is no whole number.
+        InputError: an option that there is not, or an option other than `branch`, `drop` and `name`
+            with a value that is no whole number.
 
     >>> split_options("runs/a.pth@branch=student,heads=12")
     ('runs/a.pth', {'branch': 'student', 'num_heads': 12})
@@ -103,9 +106,9 @@ def split_options(source: str) -> tuple[str, dict[str, Any]]:
         if key not in OPTIONS and not match[1].startswith("random:"):
             words = ("heads" if word == "num_heads" else word for word in OPTIONS)
             raise InputError(f'The source "{source}" says {item}: {nearest(key, words)}')
-        if key not in ("branch", "name") and not (value.isdecimal() and len(value) <= DIGITS):
+        if key not in _TEXTS and not (value.isdecimal() and len(value) <= DIGITS):
             raise InputError(f'The source "{source}" says {item}: expected a whole number.')
-        given[key] = value if key in ("branch", "name") else int(value)
+        given[key] = value if key in _TEXTS else int(value)
     return match[1], given
 
 
@@ -170,6 +173,7 @@ def load(
     *,
     num_heads: int | None = None,
     branch: str | None = None,
+    drop: str | Sequence[str] | None = None,
     image_size: int | None = None,
     name: str | None = None,
     **arch: int,
@@ -188,6 +192,7 @@ def load(
         num_heads: the number of attention heads, or `heads`; unless given, that of the card, of
             settings in the file or its folder, or of the method, else embed_dim / 64.
         branch: the name of another network in the file, e.g. "student".
+        drop: modules beside the network to leave out that no rule drops: "tuner+gate", or a list.
         image_size: the side in pixels of the square images that the model sees, if not the usual
             one; its positions are resampled (`sslens.models.sizes.at_image_size`).
         name: for tables and figures; the card's or the file's unless given.
@@ -210,21 +215,26 @@ def load(
     check(str(source))
     plain, given = split_options(str(source))
     num_heads = arch.pop("heads", None) if num_heads is None else num_heads  # as an @ spells it
-    settings: dict[str, Any] = {"num_heads": num_heads, "branch": branch, **arch, **given}
+    own = {"num_heads": num_heads, "branch": branch, "drop": drop}
+    settings: dict[str, Any] = own | arch | given
     image_size, name = settings.pop("image_size", image_size), settings.pop("name", name)
     require_name(name)
     model = _load_as_is(plain, image_size=image_size, name=name, **settings)
     if image_size is None and name is None:
         return model
     source = model.source
-    if image_size is not None:
-        from sslens.models.sizes import at_image_size
-
-        model = at_image_size(model, image_size)
-        more = {**model.about.more, "image_size": image_size}
-        model = model.copy_with(about=replace(model.about, more=more))
-    told = (f"{k}={v}" for k, v in (("image_size", image_size), ("name", name)) if v is not None)
+    model = model if image_size is None else _at_size(model, image_size)
+    told = (f"{k}={v}" for k, v in {"image_size": image_size, "name": name}.items() if v)
     return model.copy_with(name=name or model.name, source=" ".join([source, *told]))
+
+
+def _at_size(model: "Backbone", image_size: int) -> "Backbone":
+    """A model at another size of images, which is said of it."""
+    from sslens.models.sizes import at_image_size
+
+    model = at_image_size(model, image_size)
+    more = {**model.about.more, "image_size": image_size}
+    return model.copy_with(about=replace(model.about, more=more))
 
 
 def require_name(name: str | None) -> None:
@@ -246,6 +256,7 @@ def _load_as_is(
     name: str | None,
     num_heads: int | None,
     branch: str | None,
+    drop: str | Sequence[str] | None,
     **arch: int,
 ) -> "Backbone":
     """The model of a source without options, at its own size of images."""
@@ -254,6 +265,8 @@ def _load_as_is(
     if not in_file:
         if branch is not None:
             raise InputError(f"{source} is one network: branch is for files that hold several.")
+        if drop is not None:
+            raise InputError(f"{source} is no file: drop leaves out modules of files.")
         return _load_named(source, card, image_size, name, num_heads, arch)
     if arch:
         likely = nearest(next(iter(arch)), OPTIONS)
@@ -261,10 +274,13 @@ def _load_as_is(
             raise InputError(f"A model's file takes no {next(iter(arch))}: {likely}")
         raise InputError(f"{source} says its own architecture: {', '.join(arch)} cannot be given.")
     from sslens.zoo import checkpoints
+    from sslens.zoo.faults import Asked
+    from sslens.zoo.parts import split_names
 
+    asked = Asked(branch, num_heads, split_names(drop))
     if card is not None:
-        return checkpoints.load_card(card, num_heads=num_heads, branch=branch)
-    return checkpoints.load_file(find_file(path), source=source, num_heads=num_heads, branch=branch)
+        return checkpoints.load_card(card, asked)
+    return checkpoints.load_file(find_file(path), asked, source=source)
 
 
 def _load_named(

@@ -7,6 +7,10 @@ from sslens.errors import InputError
 HEADS = {1280: 16, 1408: 16, 4096: 32}
 
 
+class UnknownHeads(InputError):  # noqa: N818 (it says what is not known)
+    """Nothing tells the number of heads: the user must give it."""
+
+
 def choose_heads(dim: int, asked: int | None, width: int | None, where: str) -> int:
     """Return the number of heads.
 
@@ -17,7 +21,8 @@ def choose_heads(dim: int, asked: int | None, width: int | None, where: str) -> 
         where: the file, for messages.
 
     Raises:
-        InputError: nothing tells the number, or the tables tell another than was asked for.
+        UnknownHeads: nothing tells the number.
+        InputError: the tables tell another number than was asked for.
 
     >>> choose_heads(768, None, None, "a.pth"), choose_heads(1280, None, 80, "b.pkl")
     (12, 16)
@@ -30,8 +35,9 @@ def choose_heads(dim: int, asked: int | None, width: int | None, where: str) -> 
             )
         return dim // width
     if asked is None and dim not in HEADS and dim % 64:
-        raise InputError(
+        raise UnknownHeads(
             f"{where} is a ViT of width {dim}, which is no multiple of 64: its heads cannot be"
-            f" known from shapes. Say how many: {where}@heads=N, or num_heads."
+            " known from shapes.",
+            mend=f"say how many: {where}@heads=N, or num_heads",
         )
     return asked or HEADS.get(dim) or dim // 64

@@ -10,6 +10,7 @@ from sslens.models.backbone import Backbone
 from sslens.zoo import download
 from sslens.zoo.architecture import read_arch
 from sslens.zoo.builders import wrap_network
+from sslens.zoo.faults import NOTHING, Asked
 from sslens.zoo.files import Contents
 from sslens.zoo.folders import read_checkpoint
 from sslens.zoo.identity import (
@@ -21,41 +22,43 @@ from sslens.zoo.identity import (
 )
 from sslens.zoo.insides import name_weights
 from sslens.zoo.quantised import dequantise_states, describe_kinds
-from sslens.zoo.recognise import Recognised, recognise
+from sslens.zoo.recognise import Recognised, recognise_as
 
 
-def load_card(card: Card, *, num_heads: int | None = None, branch: str | None = None) -> Backbone:
+def load_card(card: Card, asked: Asked = NOTHING) -> Backbone:
     """Load the checkpoint of a card, after fetching it if it is not here yet and checking it
     against the card.
+
+    Args:
+        card: the card.
+        asked: the options that the user gave.
 
     Raises:
         InputError: the file cannot be fetched or read, or is not what the card says.
     """
     path = download.fetch(card)
-    heads = card.heads if card.file is None else None  # what is shipped says its own
-    checkpoint = recognise(
-        _read_floats(path), branch=branch or card.branch, num_heads=num_heads or heads
-    )
+    checkpoint = recognise_as(asked, _read_floats(path), card)
     require_claims(card, checkpoint, path)
-    return _build(checkpoint, path, card=card, source=card.name, num_heads=num_heads, branch=branch)
+    return _build(checkpoint, path, asked, card=card, source=card.name)
 
 
-def load_file(
-    path: Path, *, source: str, num_heads: int | None = None, branch: str | None = None
-) -> Backbone:
+def load_file(path: Path, asked: Asked = NOTHING, *, source: str) -> Backbone:
     """Load a checkpoint file; if it is a card's file, bit for bit, the card says what the model is.
+
+    Args:
+        path: the file.
+        asked: the options that the user gave.
+        source: what the user called the file.
 
     Raises:
         InputError: the file cannot be read or recognised, or its weights do not fit.
     """
     contents = _read_floats(path)
-    checkpoint = recognise(contents, branch=branch, num_heads=num_heads)
+    checkpoint = recognise_as(asked, contents)
     card = None if checkpoint.claim.written is not None else find_card(path, checkpoint)
     if card is not None:
-        checkpoint = recognise(
-            contents, branch=branch or card.branch, num_heads=num_heads or card.heads
-        )
-    return _build(checkpoint, path, card=card, source=source, num_heads=num_heads, branch=branch)
+        checkpoint = recognise_as(asked, contents, card)
+    return _build(checkpoint, path, asked, card=card, source=source)
 
 
 def _read_floats(path: Path) -> Contents:
@@ -70,21 +73,12 @@ def _read_floats(path: Path) -> Contents:
 
 
 def _build(
-    checkpoint: Recognised,
-    path: Path,
-    *,
-    card: Card | None,
-    source: str,
-    num_heads: int | None,
-    branch: str | None,
+    checkpoint: Recognised, path: Path, asked: Asked, *, card: Card | None, source: str
 ) -> Backbone:
+    branch, num_heads = asked.branch, asked.heads
     require_finite(checkpoint.weights, path)
     _warn_of_heads(checkpoint, card, path, num_heads)
-    asked = {
-        key: value
-        for key, value in (("branch", branch), ("num_heads", num_heads))
-        if value is not None
-    }
+    options = {"branch": branch, "num_heads": num_heads, "drop": "+".join(asked.drop) or None}
     name = (
         card.name
         if card
@@ -96,7 +90,9 @@ def _build(
     return wrap_network(
         checkpoint.network(),
         name=make_visible(f"{name} ({branch})" if branch else name),
-        source=" ".join([source, *(f"{key}={value}" for key, value in asked.items())]),
+        source=" ".join(
+            [source, *(f"{key}={value}" for key, value in options.items() if value is not None)]
+        ),
         transformed=EvalTransform(**asdict(choose_evaluation(checkpoint, card))),
         about=replace(about, num_heads=num_heads) if num_heads else about,
     )

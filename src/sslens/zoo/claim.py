@@ -5,6 +5,7 @@ looks at keys, shapes and, for positions that are fixed, at values, never at the
 returns a `Claim` or None.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -27,6 +28,15 @@ HEADS: Drops = (
     (r"fc_norm\..*", AFTER_POOLING),
 )
 MASK = "the token that stands for masked patches in pre-training"
+
+
+def find_reason(name: str, drops: Drops) -> str | None:
+    """Find the reason for which a tensor is dropped; None where it is not.
+
+    >>> find_reason("head.norm.weight", HEADS) == AFTER_POOLING, find_reason("norm.weight", HEADS)
+    (True, None)
+    """
+    return next((reason for pattern, reason in drops if re.fullmatch(pattern, name)), None)
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,9 @@ class Claim:
             without one is taken for cut off.
         transform: settings of the evaluation transform that differ from the default: ImageNet's
             colours, 224 px, bicubic.
+        strict: whether a tensor beside the network that `beside` does not name is refused, as in
+            the files of a method, which have known parts; otherwise the file is of anybody's own
+            training, and its parts are dropped by their place or name (`sslens.zoo.parts`).
         certain: False where the claim of any other, more specific layout is preferred.
         notes: sentences that the user should know.
         written: the name, shape and origin in the file's own header; None where it has none.
@@ -89,6 +102,7 @@ class Claim:
     hints: Hints = NONE
     normless: bool = False
     transform: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool = True
     certain: bool = True
     notes: tuple[str, ...] = ()
     written: Mapping[str, Any] | None = None

@@ -88,6 +88,7 @@ def claim_network(
         hints=hints,
         transform=transform or {},
         notes=notes,
+        strict=certain or objective is not None,
         certain=certain,
         normless=normless,
     )
@@ -160,6 +161,7 @@ def claim_roles(
         drops=(*drops, *HEADS, (r"mask_token", MASK)),
         beside=(*beside, *PARTS),
         notes=notes,
+        strict=objective is not None,
     )
 
 
@@ -171,6 +173,7 @@ def claim_trainer(
     objective: str | None = None,
     family: str | None = None,
     notes: tuple[str, ...] = (),
+    strict: bool = True,
     certain: bool = True,
 ) -> Claim | None:
     """Claim a trainer's file: networks of any spelling, and heads beside them, which are dropped by
@@ -179,7 +182,7 @@ def claim_trainer(
     Args:
         contents: the contents of the file.
         method: the trainer's name for people.
-        signs, objective, family, notes, certain: as in `Claim`.
+        signs, objective, family, notes, strict, certain: as in `Claim`.
     """
     trunks = find_trunks(contents.states)
     if not trunks:
@@ -203,5 +206,6 @@ def claim_trainer(
         drops=(*HEADS, (r"mask_token", MASK)),
         beside=PARTS,
         notes=notes,
+        strict=strict,
         certain=certain,
     )

@@ -3,7 +3,7 @@ looks wrong; also for files that cannot be loaded."""
 
 import itertools
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sslens.tensor_file import has_checksums
 from sslens.whole_file import exists
 from sslens.zoo import find_file
 from sslens.zoo.architecture import read_heads
+from sslens.zoo.faults import Asked
 from sslens.zoo.files import Contents
 from sslens.zoo.folders import read_checkpoint
 from sslens.zoo.identity import (
@@ -27,8 +28,9 @@ from sslens.zoo.identity import (
 )
 from sslens.zoo.insides import INDEX
 from sslens.zoo.keys import find_pattern, find_shared_start
+from sslens.zoo.parts import split_names
 from sslens.zoo.quantised import dequantise_states, describe_kinds
-from sslens.zoo.recognise import Recognised, find_layout, recognise
+from sslens.zoo.recognise import Recognised, find_layout, recognise_as
 from sslens.zoo.suspicions import find_suspicions
 
 WIDTH = 110
@@ -114,13 +116,14 @@ def examine(
     *,
     branch: str | None = None,
     num_heads: int | None = None,
+    drop: str | Sequence[str] | None = None,
     spell: Callable[[str, str | None], str] = as_argument,
 ) -> Diagnosis:
     """Examine a checkpoint file, or that of a card, which is fetched where it is not here yet.
 
     Args:
         source: a file, a folder of a run, or a card's name.
-        branch, num_heads: as for `sslens.load`.
+        branch, num_heads, drop: as for `sslens.load`.
         spell: how a parameter that mends a fault is called (see `InputError.spelt`).
 
     Raises:
@@ -137,21 +140,12 @@ def examine(
     except InputError as error:
         return Diagnosis(told, error.spelt(spell), facts)
     facts["holds"] = [*_describe_states(inside), *describe_kinds(kinds)]
+    asked = Asked(branch, num_heads, split_names(drop))
     try:
-        checkpoint = recognise(
-            inside,
-            branch=branch or (card.branch if card else None),
-            num_heads=num_heads or (card.heads if card else None),
-        )
+        checkpoint, own_card = _recognise(path, inside, card, asked)
     except InputError as error:
         facts |= _guess(inside)
         return Diagnosis(told, error.spelt(spell), facts, groups=tuple(_group_prefixes(inside)))
-    own_card = card
-    if card is None and checkpoint.claim.written is None:
-        own_card = find_card(path, checkpoint)
-        if own_card is not None:
-            heads = num_heads or own_card.heads
-            checkpoint = recognise(inside, branch=branch or own_card.branch, num_heads=heads)
     facts |= _list_facts(checkpoint, own_card)
     refused = None
     try:
@@ -166,9 +160,20 @@ def examine(
         facts,
         tuple(find_suspicions(checkpoint, inside)),
         tuple(_group_account(checkpoint)),
-        None if refused else _write_line(told, checkpoint, own_card, branch, num_heads),
+        None if refused else _write_line(told, checkpoint, own_card, asked),
         _describe_recognised(checkpoint, own_card),
     )
+
+
+def _recognise(
+    path: Path, inside: Contents, card: Card | None, asked: Asked
+) -> tuple[Recognised, Card | None]:
+    """Read a file; returns the card that it has by its hash, too."""
+    checkpoint = recognise_as(asked, inside, card)
+    if card is not None or checkpoint.claim.written is not None:
+        return checkpoint, card
+    found = find_card(path, checkpoint)
+    return (recognise_as(asked, inside, found) if found else checkpoint), found
 
 
 def _describe_recognised(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
@@ -380,18 +385,14 @@ def _list_prefixes(inside: Contents) -> Iterator[Group]:
             )
 
 
-def _write_line(
-    source: str,
-    checkpoint: Recognised,
-    card: Card | None,
-    branch: str | None,
-    num_heads: int | None,
-) -> str:
+def _write_line(source: str, checkpoint: Recognised, card: Card | None, asked: Asked) -> str:
     given = [repr(source)]
-    if branch is not None:
+    if asked.branch is not None:
         given.append(f"branch={checkpoint.branch!r}")
-    heads = num_heads or read_heads(checkpoint.shape)
+    heads = asked.heads or read_heads(checkpoint.shape)
     if heads is not None and card is None and checkpoint.claim.written is None:
         known = checkpoint.heads_known
         given.append(f"num_heads={heads}" if known else "num_heads=?")  # a guess is no advice
+    if asked.drop:
+        given.append(f"drop={'+'.join(asked.drop)!r}")
     return f"sslens.load({', '.join(given)})"

@@ -137,6 +137,7 @@ def gather_about(checkpoint: Recognised, card: Card | None) -> About:
             layout=checkpoint.layout,
             branch=checkpoint.branch,
             pooling=_find_pooling(checkpoint),
+            more={"left_out": dict(left)} if (left := checkpoint.left_out) else {},
         )
     if card is None:
         return about

@@ -2,23 +2,30 @@
 file is accounted for."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from sslens.cards import Card
 from sslens.errors import InputError, nearest
 from sslens.find import names, plugin
-from sslens.zoo.architecture import Architecture, are_heads_told, read_heads
+from sslens.zoo.accounting import (
+    account_for_others,
+    account_for_pieces,
+    count_left_out,
+    name_as_in_file,
+    split_keys,
+)
+from sslens.zoo.architecture import Architecture, are_heads_told
 from sslens.zoo.arrays import Array
-from sslens.zoo.claim import CLASSIFIER, Claim, Drops, Entry, Piece
+from sslens.zoo.claim import Claim, Entry
+from sslens.zoo.faults import Asked, Fault, Refused, refuse_faults
 from sslens.zoo.files import Contents
-from sslens.zoo.hints import Hints
-from sslens.zoo.malformed import refuse_malformed, require_usable
-from sslens.zoo.refusals import explain_unknown, refuse_others, require_final_norm, require_numbers
-from sslens.zoo.renaming import convert
-from sslens.zoo.shapes import find_kind, find_shape, read_shape
-from sslens.zoo.told import ToldHeads, choose_told_heads
-from sslens.zoo.trunks import SPELLINGS, Trunk
+from sslens.zoo.malformed import refuse_malformed
+from sslens.zoo.parts import split_names
+from sslens.zoo.reading import find_asked, list_beside, read_network
+from sslens.zoo.refusals import explain_unknown, refuse_others, require_final_norm
+from sslens.zoo.told import ToldHeads
 from sslens.zoo.wrappers import unwrap
 
 if TYPE_CHECKING:
@@ -45,6 +52,8 @@ class Recognised:
         told: the number of heads that settings in the file tell.
         notes: the notes of the claim, and others about reading the file.
         transform: settings of the evaluation transform, from the claim and from the files beside.
+        left_out: the parts that no layout names and that are left out by their place or name or as
+            asked for, with their numbers of tensors.
     """
 
     layout: str
@@ -57,6 +66,7 @@ class Recognised:
     told: ToldHeads
     notes: tuple[str, ...]
     transform: Mapping[str, Any]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -98,7 +108,7 @@ def find_layout(contents: Contents) -> tuple[str, Claim]:
         if name in claims:
             return name, claims[name]
     refuse_others(contents, detectors=True)
-    certain = {name: claim for name, claim in claims.items() if claim.certain}
+    certain = _leave_out_general({n: claim for n, claim in claims.items() if claim.certain})
     if len(certain) > 1:
         methods = " and ".join(f"{claim.method}'s ({claim.signs[0]})" for claim in certain.values())
         raise InputError(
@@ -111,9 +121,26 @@ def find_layout(contents: Contents) -> tuple[str, Claim]:
     raise InputError(explain_unknown(contents))
 
 
+def _leave_out_general(claims: Mapping[str, Claim]) -> Mapping[str, Claim]:
+    """Leave out claims on anybody's own trainings where another claim is of the same networks: of
+    a student and its teacher whose heads have names of lightly's, say, which are not two methods'
+    keys."""
+    strict = {name: claim for name, claim in claims.items() if claim.strict}
+    if len(claims) < 2 or len(strict) > 1:
+        return claims
+    name, chosen = next(iter((strict or claims).items()))
+    networks = set(chosen.branches.values())
+    alike = all(not networks.isdisjoint(one.branches.values()) for one in claims.values())
+    return {name: chosen} if alike else claims
+
+
 @refuse_malformed
 def recognise(
-    contents: Contents, *, branch: str | None = None, num_heads: int | None = None
+    contents: Contents,
+    *,
+    branch: str | None = None,
+    num_heads: int | None = None,
+    drop: str | Sequence[str] | None = None,
 ) -> Recognised:
     """Read a file by its layout, with every key accounted for.
 
@@ -122,232 +149,126 @@ def recognise(
         branch: the name of another network than the one that the authors evaluate, e.g. "student".
         num_heads: the number of attention heads; unless given, as a file beside the weights, the
             settings in the file or the method says, else as the width makes likely.
+        drop: the names of modules beside the network that are left out, "one+other" or in a
+            sequence, where no rule drops them.
 
     Raises:
         InputError: no layout, or no such branch; a key that belongs nowhere, a tensor that is
-            missing or of another shape.
+            missing or of another shape; a module to be dropped that is not there or is a part of
+            the network.
     """
     contents, names_in_file = unwrap(contents)
     layout, claim = find_layout(contents)
-    taken = _choose_branch(contents, claim, branch)
-    trunk = claim.branches[taken]
-    spelling = plugin(SPELLINGS, trunk.naming)
-    where = str(contents.path)
-    inside, outside = _split_keys(contents, claim, trunk)
-    drops = (*claim.drops, *spelling.DROPS)
-    dropped = {key: reason for key in inside if (reason := _find_reason(key, drops)) is not None}
-    kept = {key: value for key, value in inside.items() if key not in dropped}
-    require_numbers(kept, where)
-    pieces = convert(spelling, kept)
-    weights = {piece.into: piece.value for piece in pieces}
-    require_usable(weights, where)
-    told = _find_told_heads(contents, claim, weights)
-    hints = contents.beside.hints.over(Hints(heads=told.count)).over(claim.hints)
-    shape = _find_shape(weights, where, claim, hints, num_heads)
-    require_final_norm(weights, shape, contents, claim, dropped)
-    _require_fit(weights, shape, where, claim)
-    account = [
-        *_account_for_pieces(trunk, pieces),
-        *(Entry(trunk.state, trunk.prefix + k, "dropped", None, r) for k, r in dropped.items()),
-    ]
-    account += [*_account_for_others(contents, claim, trunk, taken, outside)]
-    notes = [*claim.notes, *contents.beside.notes]
-    kinds = {value.kind for value in weights.values() if value.is_floating} - {"float32"}
-    if kinds:
-        kinds_in_words = " and ".join(sorted(kinds))
-        notes.append(f"The weights are {kinds_in_words} in the file; here they are float32.")
-    weights = {name: value.as_float32() for name, value in weights.items()}
+    asked = Asked(branch, num_heads, split_names(drop))
+    taken = _choose_branch(contents, claim, asked)
+    trunk, where = claim.branches[taken], str(contents.path)
+    inside, outside = split_keys(contents, claim, trunk)
+    beside = list_beside(contents, claim, taken, outside)
+    read = read_network(contents, claim, trunk, inside, asked)
+    left_out = find_asked(asked.drop, beside, read, where)
+    weights = {piece.into: piece.value for piece in read.pieces}
+    require_final_norm(weights, read.shape, contents, claim, read.dropped)
+    _require_fit(weights, read.expected, where, claim)
+    others, faults = account_for_others(
+        contents, claim, taken, beside, asked=left_out, names=read.names
+    )
+    faults = [*read.find_faults(left_out), *faults]
+    if faults:
+        refuse_faults(where, faults, asked)
+    account = [*account_for_pieces(trunk, read.pieces), *read.account(), *others]
     return Recognised(
         layout,
         claim,
         taken,
-        shape,
-        weights,
-        tuple(_name_as_in_file(account, names_in_file)),
+        read.shape,
+        {name: value.as_float32() for name, value in weights.items()},
+        tuple(name_as_in_file(account, names_in_file)),
         num_heads is not None
-        or hints.heads is not None
+        or read.hints.heads is not None
         or claim.written is not None
-        or are_heads_told(shape),
-        told,
-        tuple(notes),
+        or are_heads_told(read.shape),
+        read.told,
+        (*claim.notes, *contents.beside.notes, *_note_kinds(weights.values())),
         {**claim.transform, **contents.beside.transform},
+        count_left_out(account, [one.prefix for one in claim.branches.values()]),
     )
 
 
-def _name_as_in_file(
-    account: list[Entry], names_in_file: Mapping[tuple[str, str], str]
-) -> Iterator[Entry]:
-    """The account with the keys as they are in the file, with the names of wrappers."""
-    for entry in account:
-        key = names_in_file.get((entry.state, entry.key))
-        if key is None:
-            yield entry
-        else:
-            yield replace(entry, key=key, fate="renamed" if entry.fate == "kept" else entry.fate)
+def recognise_as(asked: Asked, contents: Contents, card: Card | None = None) -> Recognised:
+    """Read a file as the user says, else as its card says.
+
+    Args:
+        asked: the options that the user gave.
+        contents: the contents of the file.
+        card: its card; a file that comes with this package says its own number of heads.
+
+    Raises:
+        InputError: as `recognise` does.
+    """
+    heads = card.heads if card is not None and card.file is None else None
+    return recognise(
+        contents,
+        branch=asked.branch or (card.branch if card is not None else None),
+        num_heads=asked.heads or heads,
+        drop=asked.drop,
+    )
 
 
-def _choose_branch(contents: Contents, claim: Claim, asked: str | None) -> str:
-    """The branch that is taken. Raises InputError where the one that was asked for is not there, or
-    none may be chosen."""
+def _note_kinds(values: Iterable[Array]) -> Iterator[str]:
+    """A note where weights are of another kind in the file than here."""
+    kinds = {value.kind for value in values if value.is_floating} - {"float32"}
+    if kinds:
+        in_words = " and ".join(sorted(kinds))
+        yield f"The weights are {in_words} in the file; here they are float32."
+
+
+def _choose_branch(contents: Contents, claim: Claim, asked: Asked) -> str:
+    """The branch that is taken.
+
+    Raises:
+        InputError: the one that was asked for is not there, or none may be chosen.
+    """
     there = claim.branches
-    if asked is not None:
+    if asked.branch is not None:
         matches = [
             name
             for name in there
-            if asked in (name, name.removesuffix("_encoder"), there[name].prefix.rstrip("."))
-            or asked in re.split(r"[./]", name)
+            if asked.branch in (name, name.removesuffix("_encoder"), there[name].prefix.rstrip("."))
+            or asked.branch in re.split(r"[./]", name)
         ]
         if len(matches) != 1:
-            raise InputError(f'{contents.path} has no branch "{asked}": {nearest(asked, there)}')
+            raise InputError(
+                f'{contents.path} has no branch "{asked.branch}": {nearest(asked.branch, there)}'
+            )
         return matches[0]
     if claim.taken is None:
-        networks = (
-            "several networks" if len(there) > 1 else "a twin of the network that is evaluated"
-        )
-        raise InputError(
-            f"{contents.path} holds {networks} ({', '.join(there)}), and which one is meant it does"
-            " not say",
-            mend=f"give {contents.path}@branch={next(iter(there))}",
-        )
+        _refuse_to_choose(contents, claim, asked)
     return claim.taken
 
 
-def _split_keys(
-    contents: Contents, claim: Claim, trunk: Trunk
-) -> tuple[dict[str, Array], tuple[str, ...]]:
-    """Tensors under the trunk's prefix, by the names after it, and the other keys of the same state
-    dict."""
-    others = tuple(
-        t.prefix
-        for t in claim.branches.values()
-        if t != trunk and t.state == trunk.state and t.prefix
-    )
-    others = tuple(prefix for prefix in others if not trunk.prefix.startswith(prefix))
-    inside, outside = {}, []
-    for key, value in contents.states[trunk.state].items():
-        if key.startswith(trunk.prefix) and not key.startswith(others):
-            inside[key.removeprefix(trunk.prefix)] = value
-        else:
-            outside.append(key)
-    return inside, tuple(outside)
-
-
-def _find_reason(key: str, drops: Drops) -> str | None:
-    return next((reason for pattern, reason in drops if re.fullmatch(pattern, key)), None)
-
-
-def _account_for_pieces(trunk: Trunk, pieces: list[Piece]) -> Iterator[Entry]:
-    """What became of the keys that the network was made of."""
-    for piece in pieces:
-        for source in piece.sources:
-            fate: Any = (
-                "reshaped"
-                if piece.done
-                else "kept"
-                if source == piece.into and not trunk.prefix
-                else "renamed"
-            )
-            yield Entry(trunk.state, trunk.prefix + source, fate, piece.into, piece.done)
-
-
-def _account_for_others(
-    contents: Contents, claim: Claim, trunk: Trunk, taken: str, outside: tuple[str, ...]
-) -> Iterator[Entry]:
-    """What is said of all keys that are not the network's, in its own state dict and in others."""
-    twins = {(t.state, t.prefix): name for name, t in claim.branches.items() if name != taken}
-    head = _find_linear_head(contents.states[trunk.state], claim, outside)
-    unknown = []
-    for state, weights in contents.states.items():
-        for key in outside if state == trunk.state else weights:
-            twin = next(
-                (
-                    n
-                    for (s, p), n in twins.items()
-                    if s == state and (p or s != trunk.state) and key.startswith(p)
-                ),
-                None,
-            )
-            reason = (
-                f"the branch {twin}, which was not taken"
-                if twin
-                else _find_reason(key, claim.beside)
-            )
-            if reason is None and state == trunk.state and key in head:
-                reason = CLASSIFIER
-            if reason is None and state != trunk.state:
-                reason = "beside the network's weights in the file"
-            if reason is None:
-                unknown.append(key)
-            else:
-                yield Entry(state, key, "dropped", None, reason)
-    if unknown:
-        raise InputError(
-            f"{contents.path} holds {len(unknown)} tensors that no file of this layout"
-            f" ({claim.method}) has, the first {unknown[0]}: keys of two methods may have been"
-            " mixed. Nothing is dropped that is not known: save the network's own state_dict() to"
-            " load it."
-        )
-
-
-def _find_linear_head(
-    state: Mapping[str, Array], claim: Claim, outside: tuple[str, ...]
-) -> tuple[str, ...]:
-    """The keys of a linear layer, whatever its name, if it is all that stands beside the networks
-    and what the layout knows: a classifier. Of several layers none is told to be one, and of a
-    method's own file a layer that the method has not is none: keys may have been mixed."""
-    if claim.objective is not None:
-        return ()
-    prefixes = tuple(trunk.prefix for trunk in claim.branches.values() if trunk.prefix)
-    others = [
-        key
-        for key in outside
-        if not key.startswith(prefixes) and _find_reason(key, claim.beside) is None
-    ]
-    weights = [key for key in others if key.endswith(".weight") and state[key].ndim == 2]
-    if len(weights) != 1:
-        return ()
-    layer = weights[0].removesuffix("weight")
-    bias = (state[weights[0]].shape[0],)
-    fits = all(
-        key == weights[0] or (key == f"{layer}bias" and state[key].shape == bias) for key in others
-    )
-    return tuple(others) if fits else ()
-
-
-def _find_told_heads(contents: Contents, claim: Claim, weights: Mapping[str, Array]) -> ToldHeads:
-    """The number of heads by the settings in a file, for networks of which no weight tells it."""
-    if not contents.told or claim.written is not None:
-        return ToldHeads()
-    relative = any("rel_pos" in name or "relative_position" in name for name in weights)
-    if relative or find_kind(weights) not in ("vit", "dinov3"):
-        return ToldHeads()
-    return choose_told_heads(contents.told, weights)
-
-
-def _find_shape(
-    weights: Mapping[str, Array], where: str, claim: Claim, hints: Hints, num_heads: int | None
-) -> Architecture:
-    if claim.written is not None:
-        if num_heads is not None:
-            raise InputError(
-                f"{where} says its own architecture: num_heads and other shapes cannot be given."
-            )
-        return read_shape(claim.written["shape"])
-    patches = weights.get("patch_embed.proj.weight")
-    width = patches.shape[0] if patches is not None and patches.ndim else 0
-    usual = Hints(heads=claim.heads.get(width))
-    shape = find_shape(weights, where, num_heads, hints.over(usual))
-    if num_heads is not None and read_heads(shape) is None:
-        raise InputError(
-            f"{where} is a convolutional network, which has no heads: leave num_heads out."
-        )
-    return shape
+def _refuse_to_choose(contents: Contents, claim: Claim, asked: Asked) -> NoReturn:
+    """Refuse a file of several networks of which none is meant by itself, and say what the first
+    one would want beside."""
+    there = claim.branches
+    first = next(iter(there))
+    networks = "several networks" if len(there) > 1 else "a twin of the network that is evaluated"
+    said = f"holds {networks} ({', '.join(there)}), and which one is meant it does not say"
+    others: tuple[Fault, ...] = ()
+    try:
+        recognise(contents, branch=first, num_heads=asked.heads, drop=asked.drop)
+    except Refused as error:
+        others = error.faults
+    except InputError:
+        pass  # which is said when it is chosen
+    refuse_faults(str(contents.path), [Fault(said, branch=first), *others], asked)
 
 
 def _require_fit(
-    weights: Mapping[str, Array], shape: Architecture, where: str, claim: Claim
+    weights: Mapping[str, Array],
+    expected: Mapping[str, tuple[int, ...]],
+    where: str,
+    claim: Claim,
 ) -> None:
-    expected = shape.list_tensors()
     present = {key: tuple(value.shape) for key, value in weights.items()}
     wrong = sorted(
         key for key in expected.keys() | present.keys() if expected.get(key) != present.get(key)
@@ -356,14 +277,11 @@ def _require_fit(
         return
     key = wrong[0]
     extra = sum(key not in expected for key in wrong)
-    mixed = ""
+    others = ""
     if extra and claim.written is None:
-        mixed = (
-            f" {extra} are known in no file of this layout ({claim.method}): two methods, or a"
-            " variant, may have been mixed in."
-        )
+        others = f" {extra} of the names that do not fit are in no network of its kind read here."
     raise InputError(
         f"{where} does not fit its own architecture in {len(wrong)} of {len(expected)} tensors; the"
         f" first is {key}: expected {expected.get(key, 'none')}, found"
-        f" {present.get(key, 'none')}.{mixed}"
+        f" {present.get(key, 'none')}.{others}"
     )

@@ -99,7 +99,7 @@ def require_numbers(weights: Mapping[str, Array], where: str) -> None:
     whole = [
         name
         for name, value in weights.items()
-        if value.ndim
+        if value.size > 1
         and not value.is_floating
         and not value.kind.startswith("complex")
         and not name.endswith(("_index", "_ids", "bias_mask"))

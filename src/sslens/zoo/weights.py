@@ -126,10 +126,10 @@ def read_weights(source: str) -> Weights:
     else:
         path = zoo.find_file(path)
     contents, kinds = dequantise_states(read_checkpoint(path))
-    branch, heads = options.get("branch"), options.get("num_heads")
+    branch, heads, drop = (options.get(key) for key in ("branch", "num_heads", "drop"))
     if card is not None:
         branch = branch or card.branch
-    found = _try_to_recognise(contents, branch, heads)
+    found = _try_to_recognise(contents, branch, heads, drop)
     if isinstance(found, str):
         name = f"{path.parent.name}/{path.name}" if path.name == zoo.ENCODER else path.name
         tensors = _mark(_list_as_in_file(contents), kinds)
@@ -177,12 +177,12 @@ def _name(claim: Claim, path: Path, source: str) -> str:
 
 
 def _try_to_recognise(
-    contents: Contents, branch: str | None, heads: int | None
+    contents: Contents, branch: str | None, heads: int | None, drop: str | None
 ) -> Recognised | str:
-    """Read a file by its layout; or say in a sentence why none fits. Whoever asks for a branch asks
+    """Read a file by its layout; or say in a sentence why none fits. Whoever gives an option asks
     for a layout, and a file of several networks that does not say which one is meant is refused."""
-    if branch is not None or heads is not None:
-        return recognise(contents, branch=branch, num_heads=heads)
+    if branch is not None or heads is not None or drop is not None:
+        return recognise(contents, branch=branch, num_heads=heads, drop=drop)
     try:
         _, claim = find_layout(contents)
     except InputError as error:

@@ -76,4 +76,5 @@ def claim(contents: Contents) -> Claim | None:
             (r"(.*\.)?rasa_head\..*", _RASA),
             (r"(.*\.)?(dino|ibot|koleo)\w*_loss\..*", "a state of the loss"),
         ),
+        strict=is_known,
     )

@@ -75,6 +75,7 @@ def claim(contents: Contents) -> Claim | None:
         tuned="fine-tuned" if headed else False,
         drops=((r"classifier\..*", CLASSIFIER), (r"decoder\..*", _DECODER)),
         beside=((r"classifier\..*", CLASSIFIER), (r"decoder\..*", _DECODER)),
+        strict=objective is not None,
         certain=False,
         notes=tuple(notes),
     )

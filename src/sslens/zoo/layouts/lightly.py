@@ -41,6 +41,7 @@ def claim(contents: Contents) -> Claim | None:
         method=TITLE,
         signs=(
             f"its networks are called {' and '.join(map(str, roles.values()))}",
-            f"lightly's heads are beside them ({', '.join(sorted(heads))}*)",
+            f"heads by the names of lightly's are beside them ({', '.join(sorted(heads))}*)",
         ),
+        strict=False,  # others too call their heads so
     )

@@ -91,5 +91,6 @@ def _read_fine_tuned(contents: Contents, trunk: Trunk) -> Claim | None:
             (r"fc_norm\..*", AFTER_POOLING),
             (r"head\..*", CLASSIFIER),
         ),
+        strict=decoder is not None,  # others too have fixed positions
         certain=decoder is not None,
     )

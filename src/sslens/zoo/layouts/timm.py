@@ -76,6 +76,7 @@ def claim(contents: Contents) -> Claim | None:
             if dinov2 and weights["pos_embed"].shape[1] == 1 + 37**2
             else {}
         ),
+        strict=dinov2,
         certain=False,
         notes=notes,
     )
