@@ -183,7 +183,7 @@ CASES: dict[str, Any] = {
     ),
     "more modules than can be named": save_again(
         lambda s: {"state_dict": s | {f"x{i}.bias": torch.ones(3) for i in range(13)}, **LIGHTNING},
-        r"Save the network's own (state_dict)\(\)",
+        r"save the network's own (state_dict)\(\)",
     ),
 }
 

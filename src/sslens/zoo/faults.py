@@ -97,7 +97,8 @@ def refuse_faults(where: str, faults: Sequence[Fault], asked: Asked) -> NoReturn
     """
     said = ". It ".join(fault.said for fault in faults)
     parts = [part for fault in faults for part in fault.drop]
-    error = Refused(f"{where} {said}.", mend=_advise(where, faults, asked, parts))
+    end = "." if ":" in said or len(faults) > 1 else ""  # else the mend follows a colon
+    error = Refused(f"{where} {said}{end}", mend=_advise(where, faults, asked, parts))
     error.faults = tuple(faults)
     raise error
 
