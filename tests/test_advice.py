@@ -29,6 +29,8 @@ from sslens import cli, zoo
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 from sslens.store import write_tensors
+from sslens.study.members import load_members
+from sslens.study.related import describe_assumed
 from sslens.tasks.generator import open_generator
 from sslens.zoo import doctor
 from test_strangers import SAID, SHAPE, write_generator
@@ -345,6 +347,27 @@ LINES = (
     "diff {} file.pth@branch=teacher",
     "study study.yaml",
 )
+
+
+@pytest.mark.filterwarnings("ignore::sslens.errors.Doubt")
+def test_what_files_do_not_tell_is_said_in_one_note(tmp_path: Path) -> None:
+    """As sslens doctor says of each: how images are prepared, and which of two networks is read."""
+    twins = {name: vit("learned", k).state_dict() for k, name in enumerate(("student", "teacher"))}
+    files = [tmp_path / name for name in ("plain.pth", "pair.pth")]
+    torch.save(twins["student"], files[0])
+    torch.save({name: under("backbone.", state) for name, state in twins.items()}, files[1])
+    sources = [f"{file}@heads=2" for file in files]
+    (note,) = describe_assumed(load_members(sources, controls=True))
+    assert note == (
+        "No file tells how images are prepared for plain and pair (sides, interpolation, mean and"
+        " std): ImageNet's usual settings are assumed. Of pair the teacher and not its student was"
+        " taken."
+    )
+    assert "assumed" in doctor.examine(files[1], num_heads=2).facts["images"]
+    # what was asked for is not told
+    (note,) = describe_assumed(load_members([f"{sources[1]},branch=student"], controls=False))
+    assert "taken" not in note
+    assert describe_assumed(load_members(["scenes_mae"], controls=True)) == []
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -14,6 +15,27 @@ from sslens.models.about import About
 from sslens.models.outputs import Output, find_part, take_part
 from sslens.models.taps import ON_REQUEST, Tap
 from sslens.models.tracing import run
+
+
+@final
+@dataclass(frozen=True)
+class Assumptions:
+    """What the file of a model does not tell, and was assumed.
+
+    Attributes:
+        settings: the settings for images that nothing tells, in words.
+        branch: the network that was taken of a file that holds several; empty where it holds one,
+            or where the network was asked for.
+        others: the other networks of this file.
+    """
+
+    settings: tuple[str, ...] = ()
+    branch: str = ""
+    others: tuple[str, ...] = ()
+
+
+#: nothing was assumed
+NOTHING_ASSUMED = Assumptions()
 
 
 @final
@@ -32,6 +54,7 @@ class Backbone(nn.Module):
             the network and the prefix say it.
         code: a digest of what decides the outputs beside weights and modules, such as the source
             of a user's own classes; empty where nothing does.
+        assumptions: what its file does not tell.
     """
 
     def __init__(
@@ -46,6 +69,7 @@ class Backbone(nn.Module):
         about: About,
         outputs: Mapping[str, Output] | None = None,
         code: str = "",
+        assumptions: Assumptions = NOTHING_ASSUMED,
     ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
@@ -58,6 +82,7 @@ class Backbone(nn.Module):
         self.about = about
         self.outputs = outputs or {}
         self.code = code
+        self.assumptions = assumptions
         self._hashed: tuple[Any, str] | None = None
         self.eval()
 
@@ -110,6 +135,7 @@ class Backbone(nn.Module):
             about=about or self.about,
             outputs=self.outputs if outputs is None else outputs,
             code=self.code,
+            assumptions=self.assumptions,
         )
 
     def pick(self, names: Sequence[str] | None) -> tuple[Tap, ...]:

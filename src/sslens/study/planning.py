@@ -39,7 +39,7 @@ from sslens.study.members import (
 )
 from sslens.study.passes import ActivationPass, PassRunner, describe_passes
 from sslens.study.places import require_places
-from sslens.study.related import describe_related
+from sslens.study.related import describe_assumed, describe_related
 from sslens.study.situation import Lack, Situation
 from sslens.zoo import split_options
 
@@ -162,6 +162,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     notes += [*map(Caution, cautions), *choice.notes, *describe_same(members)]
     notes += describe_related(members, diff="weights-changed" in choice.analyses)
     notes += describe_uncontrolled(members)
+    notes += describe_assumed(members)
     if "layers-changed" in choice.analyses:
         notes += describe_sizes(members)
     notes += _compare_views(situation, passes, precision)

@@ -29,6 +29,36 @@ def describe_related(members: Sequence["Member"], *, diff: bool = False) -> list
     return [*filter(None, map(_describe_best, studied)), *tuned, *_describe_states(studied)]
 
 
+def describe_assumed(members: Sequence["Member"]) -> list[str]:
+    """Say in one note what the files of models do not tell: how images are prepared, and which
+    network was taken of a file that holds several.
+
+    Args:
+        members: the models and controls of a study.
+    """
+    known = {one.name: one.model.assumptions for one in members if one.model is not None}
+    settings: dict[tuple[str, ...], list[str]] = {}
+    for name, one in known.items():
+        if one.settings:
+            settings.setdefault(one.settings, []).append(name)
+    told = [f"{list_names(names)} ({list_names(list(what))})" for what, names in settings.items()]
+    sentences = []
+    if told:
+        sentences.append(
+            f"No file tells how images are prepared for {list_names(told)}: ImageNet's usual"
+            " settings are assumed."
+        )
+    taken = [
+        f"of {name} the {one.branch} and not its {' or '.join(one.others)}"
+        for name, one in known.items()
+        if one.branch
+    ]
+    if taken:
+        text = f"{list_names(taken)} was taken"
+        sentences.append(f"{text[0].upper()}{text[1:]}.")
+    return [" ".join(sentences)] if sentences else []
+
+
 def _describe_states(members: Sequence["Member"]) -> list[str]:
     """Say which models of a known objective or family are states of one training: they count once
     where trainings are counted."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from sslens.cards import Card
 from sslens.data.transform import EvalTransform
 from sslens.errors import make_visible, warn_of_doubt
-from sslens.models.backbone import Backbone
+from sslens.models.backbone import Assumptions, Backbone
 from sslens.zoo import download
 from sslens.zoo.architecture import read_arch
 from sslens.zoo.builders import wrap_network
@@ -17,6 +17,7 @@ from sslens.zoo.identity import (
     choose_evaluation,
     find_card,
     gather_about,
+    list_assumed,
     require_claims,
     require_finite,
 )
@@ -87,7 +88,7 @@ def _build(
         else name_weights(path, source)
     )
     about = gather_about(checkpoint, card)
-    return wrap_network(
+    backbone = wrap_network(
         checkpoint.network(),
         name=make_visible(f"{name} ({branch})" if branch else name),
         source=" ".join(
@@ -96,6 +97,14 @@ def _build(
         transformed=EvalTransform(**asdict(choose_evaluation(checkpoint, card))),
         about=replace(about, num_heads=num_heads) if num_heads else about,
     )
+    others = tuple(other for other in checkpoint.claim.branches if other != checkpoint.branch)
+    chosen = card is None and branch is None and others
+    backbone.assumptions = Assumptions(
+        list_assumed(checkpoint, card),
+        checkpoint.branch if chosen else "",
+        others if chosen else (),
+    )
+    return backbone
 
 
 def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: int | None) -> None:

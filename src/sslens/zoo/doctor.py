@@ -22,6 +22,7 @@ from sslens.zoo.identity import (
     choose_evaluation,
     find_card,
     gather_about,
+    list_assumed,
     name_architecture,
     require_claims,
     require_finite,
@@ -292,16 +293,10 @@ def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
 
 def _say_assumed(checkpoint: Recognised, card: Card | None) -> str:
     """Which of the settings for images nothing tells."""
-    if card or checkpoint.claim.objective:
-        return ""
-    there = checkpoint.transform
-    named = {"ratio": "sides", "interpolation": "interpolation", "mean": "mean", "std": "std"}
-    missing = [word for key, word in named.items() if key not in there]
-    if "resize" in there or "crop" in there:
-        missing = [word for word in missing if word != "sides"]
+    missing = list_assumed(checkpoint, card)
     if not missing:
         return ""
-    if len(missing) == len(named):
+    if {"sides", "interpolation", "mean", "std"} <= set(missing):
         return " (assumed: the file does not tell)"
     return f" ({' and '.join(missing)} assumed: no file tells)"
 

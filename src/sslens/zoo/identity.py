@@ -103,6 +103,19 @@ def choose_evaluation(checkpoint: Recognised, card: Card | None) -> Evaluation:
     return make_evaluation(size, **given)
 
 
+def list_assumed(checkpoint: Recognised, card: Card | None) -> tuple[str, ...]:
+    """List the settings for images that nothing tells, in words: neither a card, nor the method's
+    authors, nor a file."""
+    if card or checkpoint.claim.objective:
+        return ()
+    there = checkpoint.transform
+    named = {"ratio": "sides", "interpolation": "interpolation", "mean": "mean", "std": "std"}
+    missing = [word for key, word in named.items() if key not in there]
+    if "resize" in there or "crop" in there:
+        missing = [word for word in missing if word != "sides"]
+    return tuple(missing)
+
+
 def describe_card(card: Card) -> About:
     """Return what a card says of its checkpoint, except the architecture, which is read from the
     file."""

@@ -1,12 +1,14 @@
 """The answer to the question which models are alike, in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import Any, final
 
 from sslens.comparisons.likeness import Group, Likeness, is_unlike
 from sslens.comparisons.with_pixels import WithPixels
 from sslens.report.front.screen import Answer
+from sslens.report.writing.answer_rows import find_end
+from sslens.report.writing.best_features import FEW
 from sslens.report.writing.front import (
     ALIKE,
     HERE,
@@ -175,3 +177,24 @@ def _write_pixels(pixels: WithPixels, pair: Likeness, models: Sequence[str]) -> 
     if explained:
         why = f" (not regressed out: over 95% of {list_few(explained)} is pixels)"
     return f"with raw pixels {' and '.join(levels)}{why}"
+
+
+def write_as_pixels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the models that are shown to be more alike to the raw pixels than to their nearest
+    relative, with the CKA of both, and those that are not shown to be less, where the pixels are
+    not regressed out."""
+    more, near = [], []
+    for row in rows:
+        if row["control"] or row["pixels_regressed_out"] or not row["nearest_relative"]:
+            continue
+        name = f"{row['model']} {spell_level(row['cka_to_pixels'])}"
+        if find_end(row, "cka", "high", "cka_to_it") < find_end(row, "cka_to_pixels", "low"):
+            more.append(f"{name} ({spell_level(row['cka_to_it'])})")
+        elif find_end(row, "cka", "low", "cka_to_it") <= find_end(row, "cka_to_pixels", "high"):
+            near.append(name)
+    told = {"More alike to raw pixels than to any model": more, "As alike to raw pixels": near}
+    return [
+        f"{what}: {', '.join(names[:FEW])}{f' and {len(names) - FEW} more' * (len(names) > FEW)}."
+        for what, names in told.items()
+        if names
+    ]

@@ -8,9 +8,9 @@ from typing import Any, Literal, final
 
 from sslens.comparisons.likeness import is_unlike
 from sslens.errors import Caution
+from sslens.report.writing.alike import write_as_pixels
 from sslens.report.writing.answer_rows import (
     choose_rows,
-    find_end,
     has_numbers,
     has_two_readings,
     is_known,
@@ -306,33 +306,12 @@ def _write_below(
         beyond = any(row["pixels_regressed_out"] for row in rows)
         without = ", raw pixels regressed out" if beyond else ""
         sentences.append(f"Nearest by mean CKA at the same depth{without}.")
-        sentences += _write_as_pixels(rows)
+        sentences += write_as_pixels(rows)
     sentences = sentences[:2] if few < 0 else sentences
     if left := len(rows) - len(shown):
         rows_left = f"{left} more row{'s' if left > 1 else ''}"
         sentences.append(f"And {rows_left}{f' in {saved}' if saved else ''}.")
     return " ".join(sentences)
-
-
-def _write_as_pixels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name the models that are shown to be more alike to the raw pixels than to their nearest
-    relative, with the CKA of both, and those that are not shown to be less, where the pixels are
-    not regressed out."""
-    more, near = [], []
-    for row in rows:
-        if row["control"] or row["pixels_regressed_out"] or not row["nearest_relative"]:
-            continue
-        name = f"{row['model']} {spell_level(row['cka_to_pixels'])}"
-        if find_end(row, "cka", "high", "cka_to_it") < find_end(row, "cka_to_pixels", "low"):
-            more.append(f"{name} ({spell_level(row['cka_to_it'])})")
-        elif find_end(row, "cka", "low", "cka_to_it") <= find_end(row, "cka_to_pixels", "high"):
-            near.append(name)
-    told = {"More alike to raw pixels than to any model": more, "As alike to raw pixels": near}
-    return [
-        f"{what}: {', '.join(names[:FEW])}{f' and {len(names) - FEW} more' * (len(names) > FEW)}."
-        for what, names in told.items()
-        if names
-    ]
 
 
 def _write_own_layers(rows: Sequence[Mapping[str, Any]], saved: str, few: int) -> str:
