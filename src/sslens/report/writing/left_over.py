@@ -29,8 +29,7 @@ def write_left(matched: pd.DataFrame, width: int) -> str:
     rows = matched[matched.kind == "block"]
     rows = rows[rows.tokens == rows.tokens.iloc[0]] if len(rows) else rows
     rows = rows.sort_values("control", kind="stable")
-    recipes = name_recipes(rows.to_dict("records"))
-    end = f" ({recipes})" if recipes else ""
+    end = " (recipes differ)" if name_recipes(rows.to_dict("records")) else ""
     told = [f"{row['model_a']} {spell(read_cka(row))}" for row in rows.to_dict("records")]
     for count in range(min(NAMED, len(told)), 0, -1):
         more = [f"{len(told) - count} more"] if len(told) > count else []
