@@ -82,12 +82,14 @@ def test_the_screen_of_invariance_names_the_blindest_of_two_models() -> None:
         "invariance",
     )
     # unpaired: [0.93, 0.97] less [0.28, 0.32]
-    assert flip.effect == "invariance 0.95 [0.93, 0.97], +0.65 [+0.61, +0.69] over mae"
+    assert flip.effect == (
+        "invariance 0.95 [0.93, 0.97], +0.65 [+0.61, +0.69] over mae (unpaired, so wider)"
+    )
     assert flip.control == "untrained 0.90, raw pixels 0.10"
     assert flip.strength == pytest.approx(0.61 / 0.02)
     grey = answers["Which is blindest to grey?"]
     assert (grey.word, grey.names, grey.strength) == ("undecided", "dino or mae", 0.0)
-    assert grey.effect.endswith("over mae (the interval holds 0)")
+    assert grey.effect.endswith("over mae (unpaired, so wider; the interval holds 0)")
     own = answers["To what is mae blindest?"]
     assert (own.word, own.names) == ("0.50", "grey")
     assert own.effect == (

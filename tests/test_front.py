@@ -626,6 +626,7 @@ def test_fine_tuning_is_held_against_random_weights_that_were_fine_tuned() -> No
         results = Results({"means": table([mean(a, b, v) for (a, b), v in pairs.items()])})
         screen = make_front({"cka-finetune": results}, (), given, Compared())
         (answer,) = [one for one in screen.answers if one.question == TOGETHER]
+        assert "(unpaired, so wider" in answer.effect
         return answer.word, answer.strength
 
     # unpaired: 0.6 ± 0.02 less 0.3 ± 0.02

@@ -499,6 +499,7 @@ def knn(values: Sequence[float], gap: float) -> Results:
     names = {"model_a": "JE", "model_b": "REC", "members": "JE: dino; REC: mae", "main": True}
     points = [
         difference(value, depth=(i + 1) / len(values), features=features, images=500, **names)
+        | {"together": len(values)}
         for features in ("raw", "standardised")
         for i, value in enumerate(values)
     ]
@@ -515,6 +516,9 @@ def test_c5() -> None:
     (verdict,) = judge("c5", "knn-depth", knn((0.0, 0.3, 0.3, 0.3), 0.1))
     assert verdict.outcome == "holds"
     assert len(verdict.parts) == 5  # two features with two depths each, and the gap
+    (sentence,) = write_verdicts([verdict])
+    assert sentence.count("(one of 4 that hold at once, so wider)") == 4  # the gap is alone
+    assert make_table([verdict]).frame.together.tolist() == [4, 4, 4, 4, 1]
     assert [one.difference.value for one in verdict.controls] == [0.02]
     (verdict,) = judge("c5", "knn-depth", knn((0.3, -0.3, -0.3, -0.3), 0.1))
     assert verdict.outcome == "in part"

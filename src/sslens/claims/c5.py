@@ -85,4 +85,5 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
 
 def _read(row: Point) -> Contrast:
     """The accuracy of JE less that of REC at a depth."""
-    return Contrast(JE, REC, Estimate.from_row(row, "difference", "images", "images"))
+    difference = Estimate.from_row(row, "difference", "images", "images")
+    return Contrast(JE, REC, difference, together=int(row.get("together", 1)))

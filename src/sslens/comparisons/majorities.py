@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from sslens.statistics.estimate import SMALLEST, Estimate, Side
+from sslens.statistics.estimate import SMALLEST, Contrast, Estimate, Side
 
 
 @final
@@ -18,6 +18,7 @@ class PairChange:
         difference: the difference, with its interval.
         control: the name of the model that `over_control` subtracts; empty without one.
         over_control: the CKA at the end less that of a control; None without one.
+        paired: whether both intervals are of the same draws of minibatches.
     """
 
     a: str
@@ -25,6 +26,12 @@ class PairChange:
     difference: Estimate
     control: str = ""
     over_control: Estimate | None = None
+    paired: bool = True
+
+    @property
+    def contrast(self) -> Contrast:
+        """The difference as a contrast of the two models."""
+        return Contrast(self.a, self.b, self.difference, self.paired)
 
 
 @final

@@ -57,11 +57,12 @@ def _list_changes(
         beside = [values.get(frozenset((name, after[1]))) for name in names if name != after[1]]
         known = [one for one in beside if one is not None]
         if not known:
-            yield PairChange(*after, change)
+            yield PairChange(*after, change, paired=False)
             continue
         control = max(known, key=lambda one: one.value.value)
         name = control.a if control.b == after[1] else control.b
-        yield PairChange(*after, change, name, subtract_unpaired(end.value, control.value))
+        over = subtract_unpaired(end.value, control.value)
+        yield PairChange(*after, change, name, over, paired=False)
 
 
 def _list_stages(

@@ -33,6 +33,11 @@ UNITS = {
     "effect": "a less b, in the units of the analysis that the claim reads",
     "low": "lower end of its 95 % interval",
     "high": "upper end",
+    "paired": (
+        "whether a and b are of the same draws; where not, low and high are of two intervals that"
+        " must not overlap, or of trainings"
+    ),
+    "together": "differences whose intervals hold at once, each wider for it; 1 where it is alone",
     "over": "what was resampled for the interval: minibatches, images or trainings",
     "n": "how many of these there are",
     "trainings_low": "lower end of the interval over images and trainings, where there is one",
@@ -178,6 +183,7 @@ def _fill_part(part: Part) -> dict[str, Any]:
     contrast = part.contrast
     row: dict[str, Any] = {"part": part.label, "a": contrast.a, "b": contrast.b}
     row |= contrast.difference.columns("effect", ends=("low", "high"))
+    row |= {"paired": contrast.paired, "together": contrast.together}
     row |= {"over": contrast.difference.over, "n": contrast.difference.n}
     row |= {"smallest": part.smallest, "kind": part.kind}
     row |= {"published": NAN if part.published is None else part.published}

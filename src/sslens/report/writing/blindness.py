@@ -11,6 +11,8 @@ from sslens.data.transform_names import label_transform
 from sslens.report.front.screen import Answer
 from sslens.report.writing.front import HERE, explain_effect
 from sslens.report.writing.numbers import (
+    bracket,
+    explain_width,
     list_names,
     spell,
     spell_difference,
@@ -41,6 +43,7 @@ def write_blindest(results: Results) -> Iterator[Answer]:
         (first, most), (second, next_), (last, least) = ranked[0], ranked[1], ranked[-1]
         ahead = subtract_unpaired(most, next_)
         then = f", then to {second} {spell(next_)}" if len(ranked) > 2 else ""
+        lead = Contrast(first, second, ahead, paired=False)
         effect = f"invariance to {first} {spell(most)}{then}; least to {last} {spell(least)}"
         every: list[Row] = rows[rows.control].to_dict("records")
         controls = [row for row in every if _label(row) == first]
@@ -48,14 +51,14 @@ def write_blindest(results: Results) -> Iterator[Answer]:
             Answer(
                 f"To what is {name} blindest?",
                 spell_level(most.value),
-                effect,
+                f"{effect}{bracket(_explain_open(lead))}",
                 spell_over(most),
                 _write_controls(controls),
                 LINK,
                 names=first,
                 scope=HERE,
             ),
-            Contrast(first, second, ahead),
+            lead,
         )
 
 
@@ -77,7 +80,9 @@ def _compare_models(label: str, models: Sequence[Named], control: str) -> Answer
     """Which of several models is blindest to a transform."""
     (first, most), (second, next_) = models[:2]
     ahead = subtract_unpaired(most, next_)
-    effect = f"invariance {spell(most)}, {spell_difference(ahead)} over {second}"
+    lead = Contrast(first, second, ahead, paired=False)
+    why = bracket(explain_width(lead), _explain_open(lead))
+    effect = f"invariance {spell(most)}, {spell_difference(ahead)} over {second}{why}"
     if len(models) > 2:
         last, least = models[-1]
         effect += f"; least {last} {spell(least)}"
@@ -91,7 +96,7 @@ def _compare_models(label: str, models: Sequence[Named], control: str) -> Answer
         names=first,
         scope=HERE,
     )
-    return _decide(answer, Contrast(first, second, ahead))
+    return _decide(answer, lead)
 
 
 def _compare_with_untrained(label: str, model: Named, controls: Sequence[Row]) -> Iterator[Answer]:
@@ -107,7 +112,8 @@ def _compare_with_untrained(label: str, model: Named, controls: Sequence[Row]) -
     side = ahead.find_side(SMALLEST["sensitivity"])
     words = {"more": "yes", "less": "no, less", "the same": "no, as blind"}
     word = words.get(side, "undecided")
-    reason = "" if side in words else f" ({_explain(Contrast(name, untrained[0][0], ahead))})"
+    lead = Contrast(name, untrained[0][0], ahead, paired=False)
+    reason = bracket(explain_width(lead), _explain_open(lead))
     yield Answer(
         f"Is {name} blinder to {label} than an untrained network?",
         word,
@@ -130,12 +136,13 @@ def _decide(answer: Answer, ahead: Contrast) -> Answer:
     both = list_names([ahead.a, ahead.b])
     if side == "the same":
         return replace(answer, word="the same", names=both, strength=strength)
-    effect = f"{answer.effect} ({_explain(ahead)})"
-    return replace(answer, word="undecided", names=f"{ahead.a} or {ahead.b}", effect=effect)
+    return replace(answer, word="undecided", names=f"{ahead.a} or {ahead.b}")
 
 
-def _explain(contrast: Contrast) -> str:
-    return explain_effect(contrast, SMALLEST["sensitivity"])
+def _explain_open(contrast: Contrast) -> str:
+    """Say why a difference decides nothing; empty where it decides."""
+    side = contrast.difference.find_side(SMALLEST["sensitivity"])
+    return explain_effect(contrast, SMALLEST["sensitivity"]) if side in ("undecided", "too few") else ""
 
 
 def _select_last(results: Results) -> pd.DataFrame:

@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 
 from sslens.comparisons.roles import TOKENS
-from sslens.report.writing.numbers import spell_effect, spell_ends, spell_over
+from sslens.report.writing.numbers import (
+    bracket,
+    explain_width,
+    spell_effect,
+    spell_ends,
+    spell_over,
+)
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.verdicts import Part, Quotation, Verdict
 
@@ -76,7 +82,8 @@ def _write_part(part: Part) -> str:
     """Write a difference with its interval over images, and over trainings where there is one."""
     label = f"{part.label} " if part.label else ""
     contrast = part.contrast
-    text = f"{label}{contrast.a} less {contrast.b} {spell_effect(contrast.difference, part.kind)}"
+    spelt = spell_effect(contrast.difference, part.kind)
+    text = f"{label}{contrast.a} less {contrast.b} {spelt}{bracket(explain_width(contrast))}"
     if part.published is not None:
         text += f" (the papers {spell_effect(Estimate(part.published), part.kind)})"
     if part.trainings is not None:

@@ -7,6 +7,8 @@ from sslens.comparisons.majorities import Majority
 from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.report.front.screen import Answer
 from sslens.report.writing.numbers import (
+    bracket,
+    explain_width,
     list_names,
     spell_count,
     spell_difference,
@@ -170,9 +172,8 @@ def _write_verdict(verdict: Verdict) -> str:
         filter(None, (KINDS.get(part.kind), spell_effect(contrast.difference, part.kind)))
     )
     effect = ", ".join(filter(None, (spelt, _subtract(contrast), label)))
-    if part.answer != "undecided":
-        return effect
-    return f"{effect} ({explain_effect(contrast, part.smallest)})"
+    why = explain_effect(contrast, part.smallest) if part.answer == "undecided" else ""
+    return f"{effect}{bracket(explain_width(contrast), why)}"
 
 
 def explain_effect(contrast: Contrast, smallest: float) -> str:
@@ -192,7 +193,7 @@ def write_parting(partings: Majority, link: str) -> Answer:
     words = {"less": "late", "more": "early", "the same": "at no depth more"}
     word = words.get(partings.side, "undecided")
     if word == "undecided":
-        effect = f"{effect} ({_explain_majority(partings)})"
+        effect = f"{effect}{bracket(_explain_majority(partings))}"
     if partings.side in words and partings.count < partings.pairs:
         word = f"{word}, in {partings.count} of {partings.pairs} pairs"
     return Answer(APART, word, effect, over, "", link, partings.strength, scope=HERE)
@@ -202,7 +203,7 @@ def _explain_majority(majority: Majority) -> str:
     """Say why the differences of several pairs decide nothing."""
     shown, smallest = majority.shown, SMALLEST["cka"]
     if shown.difference.find_side(smallest) in ("undecided", "too few"):
-        return explain_effect(Contrast(shown.a, shown.b, shown.difference), smallest)
+        return explain_effect(shown.contrast, smallest)
     return f"most of the {majority.pairs} pairs do not agree"
 
 
@@ -230,8 +231,8 @@ def write_together(together: Majority, link: str) -> Answer:
     effect = (
         f"CKA{clause} {spell_difference(shown.difference)} by fine-tuning, {shown.a} and {shown.b}"
     )
-    if word == "undecided":
-        effect = f"{effect} ({_explain_majority(together)})"
+    why = _explain_majority(together) if word == "undecided" else ""
+    effect = f"{effect}{bracket(explain_width(shown.contrast), why)}"
     over = spell_over(shown.difference)
     return Answer(TOGETHER, word, effect, over, control, link, together.strength, scope=HERE)
 

@@ -331,6 +331,34 @@ def _write_too_few(difference: Estimate) -> str:
     return ""
 
 
+def explain_width(contrast: Contrast) -> str:
+    """Say why the interval of a difference is wider than an ordinary paired one; empty if it is not
+    (docs/intervals.md). Trainings are never paired.
+
+    >>> gain = Estimate(0.1, -0.1, 0.3, "images", 64)
+    >>> [explain_width(Contrast("a", "b", gain, paired=paired)) for paired in (False, True)]
+    ['unpaired, so wider', '']
+    >>> explain_width(Contrast("a", "b", gain, together=6))
+    'one of 6 that hold at once, so wider'
+    """
+    if contrast.together > 1:
+        return f"one of {contrast.together} that hold at once, so wider"
+    unpaired = not contrast.paired and "trainings" not in contrast.difference.over
+    return "unpaired, so wider" if unpaired else ""
+
+
+def bracket(*reasons: str) -> str:
+    """Put reasons in brackets, with a space before them; empty if there are none.
+
+    >>> bracket("unpaired, so wider", "", "the interval holds 0")
+    ' (unpaired, so wider; the interval holds 0)'
+    >>> bracket("")
+    ''
+    """
+    said = "; ".join(filter(None, reasons))
+    return f" ({said})" if said else ""
+
+
 def explain_undecided(contrast: Contrast) -> str:
     """Format a contrast and say why it does not decide a claim, as the end of a sentence.
 
