@@ -795,6 +795,14 @@ def test_terminal_csv_cards_and_banner_have_one_choice_and_one_baseline() -> Non
         assert row["probe_chosen_on"] == choice.chosen_on == one.chosen_on == BANK / 5
         # its gain over pixels is the difference of the two numbers that stand in the table
         assert row["over_pixels"] == pytest.approx(row["probe"] - pixels["probe"])
+        # both gains have columns, though the answer reads the probe
+        for by in ("knn", "probe"):
+            difference = row[f"{by}_over_pixels"]
+            assert difference == pytest.approx(row[by] - pixels[by])
+            assert row[f"{by}_over_pixels_low"] < difference < row[f"{by}_over_pixels_high"]
+        (near,) = [own for own in choices["knn-depth"] if own.model == name]
+        assert row["knn_usual"] == near.usual.value
+        assert row["knn_over_usual"] == pytest.approx(near.gains["over_usual"].value, nan_ok=True)
         assert one.over_pixels is not None
         used = one.use.accuracy.value
         assert one.over_pixels.value == pytest.approx(used - pixels["probe"])

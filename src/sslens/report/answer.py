@@ -9,11 +9,12 @@ from sslens.comparisons.choices import Choice, is_better, merge_choices, read_ch
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.likeness import Likeness, compare_alike, read_likenesses
 from sslens.comparisons.parts import find_row
+from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row
 from sslens.comparisons.with_pixels import WithPixels
 from sslens.report.writing.answer_rows import has_numbers
 from sslens.statistics.estimate import Estimate
-from sslens.statistics.proportions import estimate_share
+from sslens.statistics.proportions import difference_of_shares, estimate_share
 from sslens.table import Results, Table
 
 if TYPE_CHECKING:
@@ -61,6 +62,14 @@ UNITS: dict[str, str] = {
     ),
     "over_pixels_low": "lower end of its 95 % interval, images paired",
     "over_pixels_high": "upper end",
+    "knn_over_pixels": "accuracy of k-NN less k-NN's of raw pixels, on the same `knn_images`",
+    "knn_over_pixels_low": "lower end of its 95 % interval, images paired",
+    "knn_over_pixels_high": "upper end",
+    "probe_over_pixels": (
+        "accuracy of the probe less that of raw pixels' probe, on the same `probe_images`"
+    ),
+    "probe_over_pixels_low": "lower end of its 95 % interval, images paired",
+    "probe_over_pixels_high": "upper end",
     "usual": "accuracy of the usual choice: the last layer, with the model's usual pooling",
     "over_usual": (
         "accuracy of the probe (or k-NN) that was chosen less that, on the same images; empty where"
@@ -68,6 +77,10 @@ UNITS: dict[str, str] = {
     ),
     "over_usual_low": "lower end of its 95 % interval, images paired",
     "over_usual_high": "upper end",
+    "knn_usual": "accuracy of the usual choice by k-NN, on `knn_images`",
+    "knn_over_usual": "accuracy of k-NN with what was chosen less that, on the same images",
+    "knn_over_usual_low": "lower end of its 95 % interval, images paired",
+    "knn_over_usual_high": "upper end",
     "knn_images": "images on which k-NN is judged",
     "knn_chosen_on": "images on which the features of k-NN were chosen",
     "probe_images": "images on which probes are judged",
@@ -137,6 +150,7 @@ def answer_sweeps(sweeps: "Sequence[Sweep]") -> Table:
     """Make the table of the answer of k-NN alone, with a row for each sweep: the usual choice, or
     what was chosen on a third of the images where that is better on the others, which judge both;
     of controls what was chosen."""
+    pixels = next((sweep for sweep in sweeps if sweep.model == PIXELS), None)
     rows = []
     for sweep in sweeps:
         chosen, others = sweep.choose()
@@ -159,10 +173,23 @@ def answer_sweeps(sweeps: "Sequence[Sweep]") -> Table:
                 "options": len(sweep.choices),
                 "usual": float(usual.mean()) if others.any() else NAN,
                 **gain.columns("over_usual"),
+                "knn_usual": float(usual.mean()) if others.any() else NAN,
+                **gain.columns("knn_over_usual"),
+                **_describe_gain("knn", _subtract(sweep, use, pixels)),
                 "chance": sweep.chance,
             }
         )
     return _tabulate(rows)
+
+
+def _subtract(sweep: "Sweep", use: int, pixels: "Sweep | None") -> Estimate:
+    """The accuracy of a choice less that of raw pixels, on the images that chose neither; undefined
+    without raw pixels, or of these."""
+    _, others = sweep.choose()
+    if pixels is None or pixels is sweep or not others.any():
+        return Estimate(NAN)
+    own, _ = pixels.choose()
+    return difference_of_shares(sweep.right[use][others], pixels.right[own][others])
 
 
 def answer_outcomes(model: str, outcomes: "Sequence[Outcome]", chance: float) -> Table:
@@ -213,6 +240,8 @@ def _describe_neighbours(choice: Choice | None) -> Row:
         return {}
     return {
         **_describe_use(choice, "knn"),
+        "knn_usual": choice.usual.value,
+        **choice.gains["over_usual"].columns("knn_over_usual"),
         "k": choice.k,
         "knn_features": choice.use_features,
     }
@@ -232,12 +261,18 @@ def _describe_use(choice: Choice, name: str) -> Row:
         **{f"{one}_tap": tap for one in ("best", name)},
         **{f"{one}_pooling": choice.use_pooling for one in ("best", name)},
         **choice.use.columns(name),
-        **choice.over_pixels.columns("over_pixels"),
+        **_describe_gain(name, choice.over_pixels),
         **_describe_usual(choice),
         f"{name}_images": choice.use.n,
         f"{name}_chosen_on": choice.chosen_on or NAN,
         "chance": choice.chance,
     }
+
+
+def _describe_gain(classifier: str, gain: Estimate) -> Row:
+    """The columns of what a classifier gains over raw pixels: its own, and those of the answer."""
+    own = gain.columns(f"{classifier}_over_pixels")
+    return own | gain.columns("over_pixels")
 
 
 def _describe_usual(choice: Choice) -> Row:
