@@ -1,7 +1,6 @@
 """The answer of a study in a few lines of a terminal: a table that fits its width, what the numbers
 are over, the notes, and where the report is."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -9,6 +8,7 @@ from typing import Any, Literal, final
 from sslens.comparisons.likeness import is_unlike
 from sslens.errors import Caution
 from sslens.report.writing.alike import write_as_pixels
+from sslens.report.writing.answer_notes import wrap, write_notes
 from sslens.report.writing.answer_rows import (
     choose_rows,
     has_numbers,
@@ -122,8 +122,8 @@ def write_answer(
 
     Names are never cut; where names of controls are long, letters stand for their architectures.
     Models come before controls, the most accurate first. Of what does not fit the weaker controls
-    are left out first, then the last models, then notes; it is said how many. Raw pixels are always
-    shown, and notes that are a `Caution` come first and whole.
+    are left out first, then the last models, then notes; it is said how many, and how many of them
+    are a `Caution`. Raw pixels are always shown, and cautions come first and whole.
 
     Args:
         rows: the rows of the answer (`sslens.report.answer.make_answer`).
@@ -131,8 +131,8 @@ def write_answer(
         width: columns of the terminal.
     """
     width = max(width, NARROWEST)
-    head = [AnswerLine(text, "title") for text in _wrap(told.title, width)[:2]]
-    head += [AnswerLine(text, "choice") for text in _wrap(set_minus(told.choice), width)[:4]]
+    head = [AnswerLine(text, "title") for text in wrap(told.title, width)[:2]]
+    head += [AnswerLine(text, "choice") for text in wrap(set_minus(told.choice), width)[:4]]
     path = [AnswerLine(told.path, "path")] if told.path else []
     room = MOST - len(head) - len(path)
     known = [row for row in rows if has_numbers(row)]
@@ -143,10 +143,22 @@ def write_answer(
         whole = [body for body in bodies if _count_models(body) == every]  # notes give way
         body = whole[0] if whole else _write_body(known, told, width, room - kept)
     else:
-        wrapped = [text for one in told.findings for text in _wrap(one, width)]
+        wrapped = [text for one in told.findings for text in wrap(one, width)]
         body = [AnswerLine(text, "finding") for text in wrapped[: room - min(2, len(told.notes))]]
-    notes = _write_notes(told, width, room - len(body))
-    return [*head, *body, *notes, *path]
+    where = "the report" if told.path else "`notes`"
+    notes = write_notes(told.notes, where, width, max(1, room - len(body)))
+    lines = [*head, *body, *(AnswerLine(text, "note") for text in notes), *path]
+    return _make_room(lines) if known else lines
+
+
+def _make_room(lines: list[AnswerLine]) -> list[AnswerLine]:
+    """Leave out what became of models, and the title's second line, where there are too many lines
+    in a narrow terminal: how many notes are left out is said in any case."""
+    spare = [one for one in lines if one.kind == "finding"]
+    spare += [one for one in lines if one.kind == "title"][1:]
+    for one in spare[: max(0, len(lines) - MOST)]:
+        lines.remove(one)
+    return lines
 
 
 def _count_models(lines: Sequence[AnswerLine]) -> int:
@@ -158,7 +170,7 @@ def _reserve(told: Told, width: int, room: int) -> int:
     """The lines that are kept for notes: one, and what cautions take where a table of three rows
     fits beside them."""
     cautions = [one for one in told.notes if isinstance(one, Caution)]
-    lines = sum(len(_wrap(f"note: {one}", width)) for one in cautions)
+    lines = sum(len(wrap(f"note: {one}", width)) for one in cautions)
     more = len(told.notes) > len(cautions) or not cautions
     return min(lines + more, max(1, room - LEAST)) if told.notes else 0
 
@@ -169,7 +181,7 @@ def _write_body(
     """Write the table, with what became of models by fine-tuning above it where that leaves the
     room of no model."""
     body = _write_table(rows, told, width, room)
-    changes = [AnswerLine(text, "finding") for text in _wrap(set_minus(told.changes), width)[:1]]
+    changes = [AnswerLine(text, "finding") for text in wrap(set_minus(told.changes), width)[:1]]
     if not changes:
         return body
     less = _write_table(rows, told, width, room - 1)
@@ -194,7 +206,7 @@ def _write_table(
     for few, most in list_choices(len(ordered), FEW, min(models + 1, len(ordered))):
         shown = choose_rows(ordered, most)
         said = _write_below(ordered, shown, columns, told.saved, few=few, legend=legend)
-        below = _wrap(said, width)
+        below = wrap(said, width)
         high = sum(one for row, one in zip(ordered, heights, strict=True) if row in shown)
         if 1 + high + len(below) <= room:
             break
@@ -325,31 +337,6 @@ def _write_own_layers(rows: Sequence[Mapping[str, Any]], saved: str, few: int) -
     return f"; k-NN reads {'; '.join(read)}"
 
 
-def _write_notes(told: Told, width: int, room: int) -> list[AnswerLine]:
-    """As many notes as there is room for, cautions first and whole, others in two lines at most,
-    and how many more there are."""
-    notes = sorted(told.notes, key=lambda one: not isinstance(one, Caution))
-    lines: list[str] = []
-    for number, note in enumerate(notes):
-        left = len(notes) - number
-        free = room - len(lines) - (left > 1)
-        whole = isinstance(note, Caution) and len(_wrap(f"note: {note}", width)) <= free
-        written = textwrap.wrap(
-            f"note: {note}",
-            width,
-            max_lines=None if whole else max(1, free) if isinstance(note, Caution) else 2,
-            placeholder=" …",
-            break_on_hyphens=False,
-        )
-        if len(written) > free or (isinstance(note, Caution) and not whole and lines):
-            where = " in the report" if told.path else ""
-            more = f"{left} {'more ' if lines else ''}{'note' if left == 1 else 'notes'}{where}."
-            lines += [f"note: {more}"] if len(lines) < room else []
-            break
-        lines += written
-    return [AnswerLine(text, "note") for text in lines]
-
-
 def _split(cells: Sequence[str], widths: Sequence[int], style: Style) -> list[str]:
     """The lines of a row: one, or the name and then the numbers where the name is longer than its
     column."""
@@ -362,10 +349,6 @@ def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
     """The cells of a row beside each other."""
     padded = (cell.ljust(size) for cell, size in zip(cells, widths, strict=True))
     return "  ".join(padded).rstrip()
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def tabulate_answer(
