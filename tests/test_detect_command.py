@@ -102,7 +102,16 @@ def test_a_report_is_made_and_nothing_is_trained_twice(
     assert not (tmp_path / "home" / "store" / KIND).exists()
 
     assert main([*words, "--out", str(tmp_path / "report")]) == 0
-    assert "note      No detector has learned to find objects" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "note      No detector has learned to find objects" in said
+    images = 8  # of the folder val
+    for name in ("random #1", "random #0", "pixels"):
+        # the training judges the detector after its last step, and what it kept is judged anew
+        assert f"looking with {name}: {images}/{images} img" in said
+        assert f"scoring what {name} finds in {images} images" in said
+        assert f"objects by {name}: {images}/{images} img" in said
+        assert f"scoring {name}: boxes and masks in {images} images, then in 1,000 draws" in said
+        assert f"scored {name}: 4/4" in said
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "<caption>Models: " in page
     assert 'class="small"' in page  # the pictures in their table

@@ -13,7 +13,7 @@ EVERY = 10.0
 
 @contextlib.contextmanager
 def progress(
-    label: str, *, unit: str = "img", start: int = 0, quiet: bool = False
+    label: str, *, unit: str = "img", start: int = 0, quiet: bool = False, inner: bool = False
 ) -> Iterator[Callable[..., None]]:
     """Give a function that reports progress: call it with (done, total), and perhaps with numbers
     to show, such as `loss=0.3`.
@@ -25,14 +25,21 @@ def progress(
         unit: what is counted; nothing where the label says it, and then no rate is shown.
         start: how many were done before the block began, which do not count for the rate.
         quiet: show nothing.
+        inner: lines on a terminal too, for work inside of what has a bar already.
     """
     if quiet:
         yield lambda done, total, **numbers: None
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not inner:
         with _bar(label, unit, _Clock(start)) as report:
             yield report
     else:
         yield _lines(label, unit, _Clock(start))
+
+
+def announce(text: str, *, quiet: bool = False) -> None:
+    """Say what is done next, where it may take long and its parts are not known."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

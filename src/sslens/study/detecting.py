@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sslens.errors import Doubt
-from sslens.progress import progress
+from sslens.progress import announce, progress
 from sslens.store import Store, digest, home
 from sslens.study.detector_runs import DetectorRun, Protocol, list_runs
 from sslens.study.situation import Captured, Situation
@@ -35,6 +35,8 @@ DETECTORS: Mapping[str, tuple[bool, bool]] = {
 }
 #: the cost of trainings that was estimated in this process, by what they are
 _ESTIMATED: "dict[str, TrainingsCost]" = {}
+#: what is scored, the boxes first
+_PLURALS = ("boxes", "masks")
 #: images of COCO's val2017 with an object, at least: fewer are a part of it
 VAL2017 = 4900
 #: box AP under which a detector has learned nothing
@@ -95,7 +97,7 @@ def _train(run: DetectorRun) -> "TrainedDetector":
         settings=replace(protocol.settings, size=run.side),
         training=protocol.training(run.situation),
         maps=maps,
-        evaluation=AveragePrecision(judged),
+        evaluation=AveragePrecision(judged, run.member.name, run.situation.quiet),
         resume=True,
         name=run.member.name,
     )
@@ -123,7 +125,10 @@ def _judge(
     shape = None if maps is None else maps.shape
     method = Detection(run.member.network, settings, shape, run.train.has_masks)
     method = load_detector(run.folder, method).to(where.device)
-    found = find_all(judged, method, where, best_precision(training.precision, where.device))
+    precision = best_precision(training.precision, where.device)
+    quiet = run.situation.quiet or not where.first
+    with progress(f"objects by {run.member.name}", quiet=quiet) as report:
+        found = find_all(judged, method, where, precision, report)
     if where.first:
         scored = _score(found, run)
         record = TrainingRecord.of(run.folder, training.batch_size)
@@ -140,13 +145,27 @@ def _score(found: "Mapping[str, Detected]", run: DetectorRun) -> "dict[str, Tens
     import torch
 
     from sslens.scoring.areas import choose_areas
-    from sslens.scoring.score import Kind, score
+    from sslens.scoring.score import Kind, Scores, score
+    from sslens.statistics.bootstrap import DRAWS, Bootstrapped
 
     areas = choose_areas(run.train)
     has_masks = run.train.has_masks and run.images.has_masks
     kinds: tuple[Kind, ...] = ("box", "mask") if has_masks else ("box",)
-    scores = [score(found, run.images, kind, areas) for kind in kinds]
-    numbers = [each.bootstrap() for each in scores]
+    name, quiet, count = run.member.name, run.situation.quiet, len(run.images)
+    announce(
+        f"scoring {name}: {' and '.join(_PLURALS[: len(kinds)])} in {count:,} images, then in"
+        f" {DRAWS:,} draws of these for intervals",
+        quiet=quiet,
+    )
+    with progress(f"scored {name}", unit="", quiet=quiet) as report:
+        scores: list[Scores] = []
+        numbers: list[Bootstrapped] = []
+        steps = 2 * len(kinds)
+        for kind in kinds:
+            scores.append(score(found, run.images, kind, areas))
+            report(len(scores) + len(numbers), steps)
+            numbers.append(scores[-1].bootstrap())
+            report(len(scores) + len(numbers), steps)
     values = [each.value for each in numbers]
     draws = [each.draws for each in numbers]
     categories = [each.by_category[0] for each in scores]

@@ -14,6 +14,7 @@ from sslens.data.placing import Placement
 from sslens.models.detection.masks import paste
 from sslens.models.detection.objects import Detections
 from sslens.processes import Processes
+from sslens.progress import Report, announce, progress
 from sslens.scoring.detected import CocoMask, Detected, encode_masks
 from sslens.scoring.score import score
 from sslens.tasks import Metric
@@ -105,18 +106,30 @@ def describe_detections(found: Detections) -> Detected:
 
 
 def find_all(
-    judged: Judged, method: Detection, where: Processes, precision: str
+    judged: Judged,
+    method: Detection,
+    where: Processes,
+    precision: str,
+    report: Report | None = None,
 ) -> dict[str, Detected]:
     """Detect objects in all images; each process looks at its share, and gets all.
+
+    Args:
+        judged: the images.
+        method: the detector.
+        where: the processes that share the images.
+        precision: "float32" or "bfloat16".
+        report: called with how many images this process has done, and how many it has.
 
     Returns:
         What was detected in each image, by its id.
     """
     rows = range(where.rank, len(judged.images), where.size)
-    own = {
-        judged.images.ids[row]: describe_detections(found)
-        for row, found in judged.detect(method, rows, where.device, precision)
-    }
+    own: dict[str, Detected] = {}
+    for row, found in judged.detect(method, rows, where.device, precision):
+        own[judged.images.ids[row]] = describe_detections(found)
+        if report is not None:
+            report(len(own), len(rows))
     parts: list[dict[str, Detected]] = [own]
     if where.size > 1:
         parts = [{} for _ in range(where.size)]
@@ -127,9 +140,17 @@ def find_all(
 @final
 @dataclass(frozen=True, eq=False)
 class AveragePrecision:
-    """Evaluates a detector: box AP, mask AP and box AP50 on the judged images."""
+    """Evaluates a detector: box AP, mask AP and box AP50 on the judged images.
+
+    Attributes:
+        judged: the images.
+        name: the detector's name for people.
+        quiet: whether nothing is shown of the progress.
+    """
 
     judged: Judged
+    name: str = "the detector"
+    quiet: bool = True
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -145,7 +166,10 @@ class AveragePrecision:
             Shares from 0 to 1; nan where there is no object, and of masks where the detector or
             the objects have none.
         """
-        found, images = find_all(self.judged, method, where, precision), self.judged.images
+        images, quiet = self.judged.images, self.quiet or not where.first
+        with progress(f"looking with {self.name}", quiet=quiet, inner=True) as report:
+            found = find_all(self.judged, method, where, precision, report)
+        announce(f"scoring what {self.name} finds in {len(images):,} images", quiet=quiet)
         box = score(found, images, "box", matches=False)
         mask_ap = float("nan")
         if images.has_masks and method.learns_masks:
