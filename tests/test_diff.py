@@ -403,6 +403,34 @@ def test_the_command_writes_a_page_without_building_a_network(
     ).read_text(encoding="utf-8")
 
 
+def test_a_side_that_seems_untrained_is_said_once_and_path_rounds_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fresh = ARCH.build(0).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    moved = {
+        name: one + 0.02 * torch.randn(one.shape, generator=generator)
+        for name, one in fresh.items()
+    }
+    files = [tmp_path / name for name in ("fresh.pth", "moved.pth")]
+    for file, state in zip(files, (fresh, moved), strict=True):
+        torch.save(state, file)
+    out = tmp_path / "out"
+    assert cli.main(["diff", *map(str, files), "--out", str(out)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    note = (
+        "fresh: All 9 normalisations are as at initialisation (weight 1, bias 0): the network"
+        " seems untrained."
+    )
+    assert said.count("note") == said.count(f"note: {note}") == 1
+    assert note in (out / "report.html").read_text(encoding="utf-8")
+    # the same change has the same digits in both commands
+    (change,) = re.findall(r"changed by (\S+) of their norm", said)
+    assert cli.main(["path", *map(str, files), "--out", str(tmp_path / "path.csv")]) == 0
+    (line,) = re.findall(r"^backbone .*$", capsys.readouterr().err, re.MULTILINE)
+    assert line.split()[3] == change == "27%"
+
+
 def test_what_cannot_be_compared_is_refused(
     copies: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

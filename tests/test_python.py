@@ -2,6 +2,7 @@
 reprs, and nothing written unless it is saved."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sslens.errors import Caution, Doubt, InputError
 from sslens.report.answer import UNITS, make_answer
 from sslens.report.writing.answer import MOST, AnswerLine, Told, write_answer
 from sslens.study import Result, Study
+from sslens.study.planning import open_study_images
 from sslens.table import Results, Table
 
 NANO, OTHER, IMAGES = "random:vit_nano_patch8_32", "random:vit_nano_patch8_32:7", "scenes:0:96"
@@ -253,6 +255,24 @@ def test_cautions_come_first_and_whole() -> None:
     assert [line.text[:6] for line in lines if line.kind == "control"][-1] == "pixels"
 
 
+@pytest.mark.parametrize("width", [60, 100])
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_no_caution_is_left_out_silently(width: int, count: int) -> None:
+    long = [Caution(f"file {number} was guessed: " + "word " * 40 + "end.") for number in range(3)]
+    told = Told("t " * 60, ["few images", *long], path="report.html", choice="Use a: " + "b " * 99)
+    rows = make_rows([f"model_{'x' * 30}_{number}" for number in range(count)])
+    lines = write_answer(rows, told, width)
+    assert len(lines) <= MOST
+    said = " ".join(line.text for line in lines if line.kind == "note")
+    whole = sum(str(one) in said for one in long)
+    cut = "(whole in the report)" in said
+    left = len(long) - whole - cut
+    assert left  # there is no room for all of them
+    cautions = "a caution" if left == 1 else "cautions"
+    more = "more " if whole or cut else ""
+    assert f"note: {left + 1} {more}notes in the report, {left} of them {cautions}." in said
+
+
 def test_the_answer_has_the_choice_of_the_first_screen_and_names_what_k_nn_reads() -> None:
     rows = make_rows(["mae", "dino"], controls=1)
     rows[1] |= {"knn": 0.6, "knn_tap": "blocks.1", "cka_to_it": -0.01, "cka_low": -0.07}
@@ -419,6 +439,13 @@ def test_a_study_of_opened_images_and_named_models_is_read_again(tmp_path: Path)
     part = Study(models=NANO, images=images.take([0, 1, 2, 3]))
     other = Study(models=NANO, images=images, seed=1)  # of these 8, and not of all 40
     assert part.images.startswith("memory:")
+    assert repr(part) == f"<Study of {NANO} on {images.name}: all that apply>"
+    # a bank that was drawn is called by its name too, where something is said of it
+    few = replace(sslens.open_images("scenes:1:40", limit=8), labels=None, name="birds")
+    asked = Study(models=NANO, images=images, bank=few)
+    assert asked.bank == "memory:birds"
+    with pytest.raises(InputError, match="The images of birds have no classes"):
+        open_study_images(asked, quiet=True)
     assert other.images == part.images
     with pytest.raises(InputError, match="images that were in the memory of the Python process"):
         Study(models=NANO, images="memory:mine").require_sources()

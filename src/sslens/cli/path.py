@@ -103,12 +103,14 @@ def describe_order(order: CheckpointOrder) -> str:
 
 def summarise(table: "Table") -> str:
     """Where the path ended, a line a group, for a person."""
+    from sslens.report.writing.numbers import spell_relative
+
     frame = table.frame
     ends = frame[frame.record == frame.record.max()]
     lines = [f"{'':<22}{'parameters':>12}{'displacement':>14}{'relative':>10}{'straightness':>14}"]
     for row in ends.itertuples():
         straight = "–" if row.straightness != row.straightness else f"{row.straightness:.3f}"
-        relative = "–" if row.relative != row.relative else f"{row.relative:.1%}"
+        relative = "–" if row.relative != row.relative else spell_relative(row.relative)
         lines.append(
             f"{row.group:<22}{row.parameters:>12,}{row.displacement:>14.4g}{relative:>10}{straight:>14}"
         )

@@ -24,6 +24,16 @@ SCENES = (0, 2000)
 MOST, DIGITS = 10_000_000, 18
 
 
+def call_source(source: object) -> str:
+    """Return what a source of images, or a model, is called in words: of what is in memory its name
+    alone.
+
+    >>> call_source("memory:birds"), call_source("photos/val")
+    ('birds', 'photos/val')
+    """
+    return str(source).removeprefix(MEMORY)
+
+
 @functools.cache
 def has_heic() -> bool:
     """Whether the extra `heic` is installed, which reads the photographs of telephones."""

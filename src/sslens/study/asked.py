@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from sslens import zoo
 from sslens.comparisons.own_claims import OwnClaim
-from sslens.data.sources import require_limit, require_source
+from sslens.data.sources import call_source, require_limit, require_source
 from sslens.data.transform_names import parse_transforms
 from sslens.device_names import require_device_name
 from sslens.errors import InputError, nearest
@@ -225,9 +225,9 @@ class Study:
         return is_fingerprint(Path(model))
 
     def __repr__(self) -> str:
-        on = "" if self.images is None else f" on {self.images}"
+        on = "" if self.images is None else f" on {call_source(self.images)}"
         what = ", ".join(self.analyses) or "all that apply"
-        return f"<Study of {', '.join(self.models)}{on}: {what}>"
+        return f"<Study of {', '.join(map(call_source, self.models))}{on}: {what}>"
 
     def require_sources(self) -> None:
         """Refuse images or a bank that are not there, before anything heavy is imported.

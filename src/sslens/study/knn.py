@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from sslens import zoo
+from sslens.data.sources import call_source
 from sslens.errors import InputError
 from sslens.own_files import OwnFiles
 from sslens.store import Store, home
@@ -273,10 +274,10 @@ def _open_images(request: KnnRequest, quiet: bool) -> "tuple[ImageSet, ImageSet 
     assert images is not None
     why = "k-NN needs two or more"
     if bank is not None:
-        require_classes(bank, str(request.bank), why)
+        require_classes(bank, call_source(request.bank), why)
     if bank is None or images.labels is None:
-        require_classes(images, str(request.images), why)
-    return match_bank(images, bank, str(request.bank))
+        require_classes(images, call_source(request.images), why)
+    return match_bank(images, bank, call_source(request.bank))
 
 
 def _plan_pass(

@@ -224,10 +224,16 @@ def describe_untrained(members: Sequence[Member]) -> list[str]:
 
     told = []
     for member in members:
-        if member.control or member.model is None or member.about.family == "control":
+        if member.control or member.about.family == "control":
             continue
-        state = member.model.network.state_dict()
-        values = {name: one.float().cpu().numpy() for name, one in state.items()}
+        if member.model is not None:
+            state = member.model.network.state_dict()
+            values = {name: one.float().cpu().numpy() for name, one in state.items()}
+        elif member.weights is not None:  # as in a diff without images, which builds no network
+            tensors = member.weights.tensors
+            values = {name: one.value.values for name, one in tensors.items() if not one.beside}
+        else:
+            continue
         told += [f"{member.name}: {said}" for said in list(find_untouched(values))[:1]]
     return told
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
 from sslens.comparisons.roles import list_names
+from sslens.data.sources import call_source
 from sslens.errors import Caution, Doubt, as_argument, spell_parameters
 from sslens.fingerprint import Conditions, remarks, require_comparable
 from sslens.store import Store
@@ -103,8 +104,10 @@ class StudyPlan:
 
         Args:
             spell: formats parameters.
-            whole: whether each analysis that is left out has a line with the reason; else one line
-                counts them, and says how to have those that a user most likely wants.
+            whole: whether each analysis that is left out has a line with the reason, and each note
+                one; else one line counts the analyses, and says how to have those that a user most
+                likely wants, and of notes only the cautions are there, before passes that take a
+                while: the answer has all of them.
         """
         lines = []
         for role, images in (("images", self.images), ("bank", self.bank)):
@@ -124,7 +127,9 @@ class StudyPlan:
         lines += describe_passes(self.passes)
         lines += describe_needs(self.situation, self.analyses, self.runner.store)
         lines.append(f"device    {self.runner.device}, {self.runner.precision}")
-        lines += [f"note      {note}" for note in self.notes]
+        early = [] if not any(one.missing for one in self.passes) else self.notes
+        cautions = [note for note in early if isinstance(note, Caution)]
+        lines += [f"note      {note}" for note in (self.notes if whole else cautions)]
         return "\n".join(lines)
 
 
@@ -211,7 +216,7 @@ def open_study_images(
     )
     images, bank = sets["images"], sets["bank"]
     assert images is not None
-    images, bank = match_bank(images, bank, str(study.bank))
+    images, bank = match_bank(images, bank, call_source(study.bank))
     blurred = describe_blurred(images, bank) if study.require_blurred else []
     use = "where k-NN finds them themselves and probes are trained on them."
     notes = [*describe_skipped(images), *describe_skipped(bank)]

@@ -15,6 +15,7 @@ from sslens.capture.planned import plan_features
 from sslens.comparisons.readings import choose_pooling
 from sslens.data.classes import number_classes
 from sslens.data.images import ImageSet
+from sslens.data.sources import call_source
 from sslens.errors import InputError, nearest
 from sslens.models.backbone import Backbone
 from sslens.plan import Plan
@@ -259,7 +260,9 @@ def _capture(
 ) -> tuple[Backbone, dict[str, Part]]:
     sets = open_probe_images(request, quiet=runner.quiet)
     for role, source in sources_of(request).items():
-        require_classes(sets[role], source, "a probe learns them", several=role == "train")
+        require_classes(
+            sets[role], call_source(source), "a probe learns them", several=role == "train"
+        )
     (member,) = load_members((request.model,), controls=False, given=request.given)
     passes = plan_passes(member, sets.values(), request, runner)
     captured = (
