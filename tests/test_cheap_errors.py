@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from sslens.arguments.declared import TASKS, list_recipes, list_settings
+from sslens.arguments.parsing import parse
 from sslens.find import names, plugin
 from sslens.own_files import LIST
 from sslens.recipes import recipes
@@ -40,6 +41,27 @@ WITH_IMAGES = [name for name, line in LINES.items() if "--images photos" in line
 TRAINING = ("finetune", "pretrain", "rcdm train")
 #: what is said of a device, and of words that are misspelt
 DEVICE = 'There is no device "cud": give auto, cpu, cuda or cuda:NUMBER.'
+#: options of other tools, and what has their place
+FOREIGN = {
+    "compare --batch-size 8": "sslens compare has no --batch-size: give --batch 8.",
+    "knn --imgsz=96": "sslens knn has no --imgsz: give --image-size 96.",
+    "probe --model dino": "give it without an option, as MODEL",
+    "features --layers blocks.3": "give --taps.",
+    "fingerprint --data-dir photos": "give --images.",
+    "invariance --fp16": "give --precision.",
+    "diff --output-dir x": "give --out.",
+    "detect --image-size 96": "sslens detect has no --image-size: give --set size=96.",
+    "detect --num-workers 4": "give --set workers=4.",
+    "finetune --lr 0.1": "give --set base_lr (of 256 images a step, and scaled to the minibatch).",
+    "finetune --drop-path 0.1": "give --set drop_path=0.1.",
+    "finetune --img_size 96": "a model is given as MODEL@image_size=SIZE",
+    "pretrain --mask-ratio 0.6": "give --set mask_ratio=0.6.",
+    "pretrain --bs 64": "give --batch-size 64.",
+    "pretrain --model vit": "give --arch.",
+    "rcdm train --wd 0.1": "give --set weight_decay=0.1.",
+    "rcdm sample --gpu 0": "give --device.",
+    "reproduce --data photos": "give --images.",
+}
 MISSPELT = {
     "compare --analyses cka-bloks": "did you mean cka-blocks?",
     "knn --precision flot32": "did you mean float32?",
@@ -71,7 +93,7 @@ def add(words: str) -> str:
 
 def list_quick() -> Iterator[tuple[str, str]]:
     """A mistake or two of each command, and what is said of it."""
-    yield from ((add(words), said) for words, said in MISSPELT.items())
+    yield from ((add(words), said) for words, said in {**MISSPELT, **FOREIGN}.items())
     for name, line in LINES.items():
         yield line + (" device=cud" if name in ("study", "check") else " --device cud"), DEVICE
 
@@ -146,6 +168,17 @@ def require_cheap(lines: list[tuple[str, str]], place: Path) -> None:
 
 def test_misspelt_words_and_devices_import_no_torch(place: Path) -> None:
     require_cheap(list(list_quick()), place)
+
+
+def test_no_option_is_shown_to_take_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("detect", "probe"):  # with options of all kinds
+        with pytest.raises(SystemExit, match="0"):
+            parse(plugin("cli", name).Command, f"sslens {name}", ["--help"])
+    shown = capsys.readouterr().out
+    assert "None}" not in shown
+    assert "{None" not in shown
+    for option in ("--epochs INT", "--heads {small,vitdet}", "--test STR", "--out PATH"):
+        assert option in shown
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import re
 import sys
 import types
 import typing
@@ -23,12 +24,14 @@ from tyro.constructors import (
     MISSING,
     MISSING_NONPROP,
     ConstructorRegistry,
+    PrimitiveConstructorSpec,
     PrimitiveTypeInfo,
     StructConstructorSpec,
     StructFieldSpec,
     StructTypeInfo,
 )
 
+from sslens.arguments.foreign import require_own_options
 from sslens.arguments.spelling import as_option
 from sslens.errors import InputError, nearest
 
@@ -81,6 +84,7 @@ def parse(kind: type, prog: str, given: Sequence[str]) -> Parsed:
     >>> parse(Command, "sslens compare", ["--limit", "64", "--json"])
     Parsed(command=Command(limit=64), json=True)
     """
+    require_own_options(kind, prog, given)
     given = _join_repeated(_list_several(kind), given)
     _require_choices(_list_choices(kind), given)
     _require_numbers(_list_numbers(kind), given)
@@ -271,7 +275,22 @@ def _mark_checked(hint: Any) -> Any:
     if get_origin(base) not in (tuple, types.UnionType, typing.Union):
         return hint
     reader = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(hint, set()))
+    if isinstance(reader, PrimitiveConstructorSpec):
+        reader = dataclasses.replace(reader, metavar=_leave_none_out(reader.metavar))
     return Annotated[(object, reader, *notes)]
+
+
+def _leave_none_out(metavar: str) -> str:
+    """What the help shows of an option that may be left out, as of one that may not.
+
+    >>> _leave_none_out("{None}|STR"), _leave_none_out("{None,small,vitdet}")
+    ('STR', '{small,vitdet}')
+    >>> _leave_none_out("{None}|{INT [INT ...]}"), _leave_none_out("INT")
+    ('INT [INT ...]', 'INT')
+    """
+    shown = re.sub(r"^\{None\}\||^(\{)None,", r"\1", metavar)
+    whole = re.fullmatch(r"\{([^{}]* [^{}]*)\}", shown)
+    return whole[1] if whole and shown != metavar else shown
 
 
 def _text(kind: type, name: str) -> str | None:
