@@ -1,11 +1,34 @@
 """A tap's output as vectors: a choice of its tokens, or their means."""
 
+from collections.abc import Collection
+
 from jaxtyping import Float
 from torch import Tensor
 
 from sslens.models.backbone import Backbone
 from sslens.models.outputs import Output
 from sslens.models.taps import Tap
+
+#: the poolings of `pool`, the usual one of a model without a classifier first
+POOLINGS = ("cls", "mean", "patch", "flat")
+
+
+def choose_pooling(there: Collection[str], read: str | None) -> str:
+    """Choose the usual pooling of a model: the one that its own classifier read, else the first of
+    `POOLINGS`, which is the CLS token where there is one, else the mean, and "flat" of raw pixels.
+
+    Args:
+        there: the poolings that there are.
+        read: the pooling that the model's classifier read; None where it is not known.
+
+    >>> choose_pooling(("cls", "mean", "patch"), None), choose_pooling(("cls", "patch"), "patch")
+    ('cls', 'patch')
+    >>> choose_pooling(("mean",), "patch")  # of a CNN, the mean over places
+    'mean'
+    """
+    if read is not None and read in there:
+        return read
+    return next(pooling for pooling in POOLINGS if pooling in there)
 
 
 def choose_tokens(output: Float[Tensor, "image ..."], how: Output, tokens: str) -> Tensor | None:

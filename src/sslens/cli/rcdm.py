@@ -95,8 +95,8 @@ class Train:
     tap: str | None = None
     """The layer, by name, such as blocks.11; the last one of each model unless given."""
     tokens: Literal["cls", "patch", "mean"] | None = None
-    """The CLS token, the mean of the patch tokens, or the mean of all; cls where there is one, else
-    mean, unless given."""
+    """The CLS token, the mean of the patch tokens, or the mean of all; as the model's own
+    classifier read, else cls where there is one, else mean, unless given."""
     size: int | None = None
     """Side in pixels of the generated images; the preset's unless given."""
     preset: str | None = None

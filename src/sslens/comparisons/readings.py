@@ -1,6 +1,6 @@
 """The choice of features for probes and k-NN: the tap, and the pooling of its tokens."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sslens.capture import Column, Features
+from sslens.capture.pooling import choose_pooling as choose_pooling
 
 #: the side in pixels to which raw pixels are shrunk before they are probed: probes are as wide as
 #: their features, and 32 px are 3,072 values
@@ -62,24 +63,6 @@ def name_pooling_in(rows: pd.DataFrame, pooling: str) -> str:
 def find_last_tap(features: Features) -> str:
     """Return the name of the last tap, the usual choice for k-NN and probes."""
     return features.taps[-1].name
-
-
-def choose_pooling(there: Collection[str], read: str | None) -> str:
-    """Choose the usual pooling of a model: the one that its own classifier read, else the first of
-    `READINGS`, which is the CLS token where there is one, else the mean, and "flat" of raw pixels.
-
-    Args:
-        there: the poolings that there are.
-        read: the pooling that the model's classifier read; None where it is not known.
-
-    >>> choose_pooling(("cls", "mean", "patch"), None), choose_pooling(("cls", "patch"), "patch")
-    ('cls', 'patch')
-    >>> choose_pooling(("mean",), "patch")  # of a CNN, the mean over places
-    'mean'
-    """
-    if read is not None and read in there:
-        return read
-    return next(pooling for pooling in READINGS if pooling in there)
 
 
 def choose_main_pooling(features: Features) -> str:

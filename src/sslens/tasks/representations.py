@@ -2,7 +2,7 @@
 these features."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sslens.capture import Features
+from sslens.capture.pooling import choose_pooling
 from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
@@ -124,11 +125,20 @@ def choose_tap(model: Backbone) -> str:
 
 
 def choose_tokens(model: Backbone) -> str:
-    """Return the pooling by which a model is usually read: the CLS token where there is one, else
-    the mean over places, or the values as they are."""
-    if model.prefix:
-        return "cls"
-    return "flat" if model.about.network in ("pixels", None) else "mean"
+    """Return the pooling by which a model is usually read, as k-NN and probes choose it
+    (`choose_pooling`): as its own classifier read, else the CLS token where there is one, else the
+    mean over places, or the values as they are.
+
+    >>> import sslens
+    >>> model = sslens.load("random:vit_nano_patch8_32")
+    >>> tuned = model.copy_with(about=replace(model.about, pooling="patches"))
+    >>> choose_tokens(model), choose_tokens(tuned)
+    ('cls', 'patch')
+    """
+    there: tuple[str, ...] = ("cls", "mean", "patch")
+    if not model.prefix:
+        there = ("flat",) if model.about.network in ("pixels", None) else ("mean",)
+    return choose_pooling(there, model.about.read_pooling)
 
 
 def find_rows(features: Features, ids: Sequence[str]) -> Int64[np.ndarray, " image"]:
