@@ -25,6 +25,7 @@ from sslens.errors import Doubt, InputError
 from sslens.models.about import Origin
 from sslens.models.vit import ViTArch
 from sslens.own_files import LIST
+from sslens.statistics.proportions import wilson
 from sslens.study.members import load_members
 from sslens.study.related import describe_related
 from sslens.tasks.accuracy import Accuracy, _Share
@@ -373,10 +374,13 @@ def test_the_plan_counts_steps_and_a_report_shows_the_accuracy(
     captured = capsys.readouterr()
     assert captured.out.strip() == str(tmp_path / "last.safetensors")
     assert (tmp_path / BEST).exists()
-    assert (
-        "of the held-out images right at the end"
-        in (tmp_path / "report" / "report.html").read_text()
-    )
+    share = lines(tmp_path, "top1")[-1]
+    low, high = wilson(round(share * 40), 40)
+    of = f"{share:.1%} [{low:.1%}, {high:.1%}] of the 40 held-out images (always the most frequent"
+    page = (tmp_path / "report" / "report.html").read_text()
+    # the page and the closing answer begin with the accuracy, and not with the loss
+    assert 0 < page.index(f"Top-1 accuracy at the end: {of}") < page.index("The loss went from")
+    assert f"\ntop-1     {of}" in captured.err.partition("\nmodels ")[0]
     assert main([*given[:-1], "together=8", "--preset", "mae-offical"]) == 2
     assert (
         'finetune has no recipe "mae-offical": did you mean mae-official' in capsys.readouterr().err

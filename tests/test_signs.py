@@ -583,8 +583,8 @@ def test_the_curves_are_those_of_the_log() -> None:
     assert loss.lines[0].y.tolist() == [2.0, 1.0, 0.5]
     assert [line.x.tolist() for line in accuracies.lines] == [[1.0, 2.0]]
     said = curves.findings(table)
-    assert said[0] == "The loss went from 2 (step 5) to 0.5 (step 20)."
-    assert said[1].startswith(
+    assert said[-1] == "The loss went from 2 (step 5) to 0.5 (step 20)."
+    assert said[0].startswith(
         "k-NN by the CLS token has 25.0% of the held-out images right at the end; the best was"
         " 50.0%"
     )

@@ -12,6 +12,7 @@ from sslens.errors import InputError
 
 if TYPE_CHECKING:
     from sslens.data import ImageSet
+    from sslens.training.curves import Judged
     from sslens.training.track import Tell
     from sslens.training.watch import HeldOut
 
@@ -81,16 +82,24 @@ def describe_trained(held_out: "ImageSet", images: "ImageSet") -> str:
     )
 
 
-def describe_kept(out: Path) -> list[str]:
-    """Say which models a run kept and how good they are, which of them its folder stands for, and
-    how straight the path of its weights was, where these are known."""
+def describe_kept(out: Path, judged: "Judged | None" = None) -> list[str]:
+    """Say how good the last model is, first of all; then which models a run kept, which of them its
+    folder stands for, and how straight the path of its weights was, where these are known.
+
+    Args:
+        out: the folder of the run.
+        judged: the held-out images, for the interval of the accuracy.
+    """
+    from sslens.training.curves import describe_accuracy
     from sslens.training.folder import RunFolder
     from sslens.training.run_files import BEST, PATH
 
     lines = []
-    judged = [line for line in RunFolder(out, {}).lines() if "top1" in line]
-    if judged and (out / BEST).is_file():
-        best, last = max(judged, key=lambda line: float(line["top1"])), judged[-1]
+    looks = [line for line in RunFolder(out, {}).lines() if "top1" in line]
+    if looks:
+        lines.append(f"top-1     {describe_accuracy(float(looks[-1]['top1']), judged)}")
+    if looks and (out / BEST).is_file():
+        best, last = max(looks, key=lambda line: float(line["top1"])), looks[-1]
         top = [f"{float(line['top1']):.1%} after epoch {line['epoch']:g}" for line in (best, last)]
         if best is last:
             same = f"models    last.safetensors, which {out} stands for, is the best: {top[0]}"
@@ -157,8 +166,22 @@ def open_trackers(
     )
 
 
-def write_report(out: Path, name: str, line: str, what: str = "Pre-training") -> Path:
-    """Write the report of a run that is over, from its folder; returns the report's path."""
+def write_report(
+    out: Path,
+    name: str,
+    line: str,
+    what: str = "Pre-training",
+    judged: "Judged | None" = None,
+) -> Path:
+    """Write the report of a run that is over, from its folder; returns the report's path.
+
+    Args:
+        out: the folder of the run.
+        name: the model's name.
+        line: what was typed.
+        what: what was done, for the title.
+        judged: the images that a classifier's accuracy is of.
+    """
     import platform
 
     import torch
@@ -175,7 +198,7 @@ def write_report(out: Path, name: str, line: str, what: str = "Pre-training") ->
         "training",
         curves.TITLE,
         curves.CAPTION,
-        curves.findings(table),
+        curves.findings(table, judged),
         Results({"curves": table}),
         curves.draw(table),
     )

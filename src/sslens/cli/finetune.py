@@ -32,7 +32,7 @@ from sslens.arguments.watching import (
 from sslens.slurm import Slurm
 
 if TYPE_CHECKING:
-    pass
+    from sslens.data import ImageSet
 
 GROUP = "train"
 #: images that will do
@@ -148,11 +148,26 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
             path=command.path,
             say=say,
         )
-    if not first:
-        return None
-    report = write_report(out, name, line, "Fine-tuning")
-    say("\n".join([*describe_kept(out), f"report    {report}"]))
-    return Reply(describe_training(out, report), path)
+    return _conclude(path, (out, name, line), held_out, say) if first else None
+
+
+def _conclude(
+    path: Path, run: tuple[Path, str, str], held_out: "ImageSet | None", say: Text
+) -> Reply:
+    """Write the page of a run, and say how good the model is.
+
+    Args:
+        path: the last model.
+        run: the folder of the run, the model's name, and what was typed.
+        held_out: the images of --val.
+        say: speaks to the person.
+    """
+    from sslens.training.curves import Judged
+
+    judged = None if held_out is None else Judged.of(held_out)
+    report = write_report(*run, "Fine-tuning", judged)
+    say("\n".join([*describe_kept(run[0], judged), f"report    {report}"]))
+    return Reply(describe_training(run[0], report, judged), path)
 
 
 def check(command: Command) -> None:

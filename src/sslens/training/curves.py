@@ -2,11 +2,16 @@
 its features and the accuracy of a classifier against epochs, as a table and a figure."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import pandas as pd
 
+from sslens.data.images import ImageSet
 from sslens.figure import Figure, Line, Lines
+from sslens.statistics.estimate import Estimate
+from sslens.statistics.proportions import find_chance, wilson
 from sslens.table import Table
 from sslens.tasks.accuracy import METRICS
 from sslens.tasks.held_out_loss import METRICS as GENERATED
@@ -109,20 +114,74 @@ def _line(frame: pd.DataFrame, column: str, name: str) -> Line:
     return Line(name, rows.epoch.to_numpy(np.float64), rows[column].to_numpy(np.float64))
 
 
-def findings(table: Table) -> tuple[str, ...]:
-    """Describe the curves in sentences: the loss at both ends, the last and the best accuracy of
-    k-NN by each pooling and of a classifier, and how much of a generator's loss the images' own
-    representations take away."""
-    return tuple(_findings(table.frame))
+@final
+@dataclass(frozen=True)
+class Judged:
+    """The held-out images of which a log has accuracies.
+
+    Attributes:
+        count: how many they are.
+        chance: share of the most frequent class among them.
+    """
+
+    count: int
+    chance: float
+
+    @classmethod
+    def of(cls, images: ImageSet) -> "Judged | None":
+        """The images of a labelled set; None of others."""
+        if images.labels is None:
+            return None
+        return cls(len(images), find_chance(images.labels))
+
+    def estimate(self, share: float) -> Estimate:
+        """A share of these images with its 95 % Wilson interval.
+
+        >>> one = Judged(10, 0.5).estimate(0.8)
+        >>> one.value, round(one.low, 4), round(one.high, 4)
+        (0.8, 0.4902, 0.9433)
+        """
+        return Estimate(share, *wilson(round(share * self.count), self.count), "images", self.count)
 
 
-def _findings(frame: pd.DataFrame) -> Iterator[str]:
-    losses = frame[frame.loss.notna()]
-    first, last = losses.iloc[0], losses.iloc[-1]
-    yield (
-        f"The loss went from {first.loss:.4g} (step {first.step:,.0f}) to {last.loss:.4g} (step"
-        f" {last.step:,.0f})."
+def describe_accuracy(share: float, judged: Judged | None) -> str:
+    """Write a share of held-out images, with its interval and what chance is where these are known.
+
+    >>> describe_accuracy(0.8, Judged(10, 0.5))
+    '80.0% [49.0%, 94.3%] of the 10 held-out images (always the most frequent class: 50.0%)'
+    >>> describe_accuracy(0.8, None)
+    '80.0% of the held-out images'
+    """
+    if judged is None:
+        return f"{share:.1%} of the held-out images"
+    one = judged.estimate(share)
+    return (
+        f"{one.value:.1%} [{one.low:.1%}, {one.high:.1%}] of the {judged.count:,} held-out images"
+        f" (always the most frequent class: {judged.chance:.1%})"
     )
+
+
+def findings(table: Table, judged: Judged | None = None) -> tuple[str, ...]:
+    """Describe the curves in sentences: the last and the best accuracy of a classifier and of k-NN
+    by each pooling, how much of a generator's loss the images' own representations take away, and
+    the loss at both ends.
+
+    Args:
+        table: what `compute` returned.
+        judged: the images that the classifier's accuracy is of, for its interval.
+    """
+    return tuple(_findings(table.frame, judged))
+
+
+def _findings(frame: pd.DataFrame, judged: Judged | None) -> Iterator[str]:
+    if "top1" in frame:
+        rows = frame[frame.top1.notna()]
+        best = rows.loc[rows.top1.idxmax()]
+        yield (
+            f"Top-1 accuracy at the end: {describe_accuracy(rows.top1.iloc[-1], judged)}; the best"
+            f" was {best.top1:.1%}, after epoch {best.epoch:g}, which these images chose, and is"
+            " kept in best.safetensors."
+        )
     for name, pooling in POOLINGS.items():
         if name in frame:
             rows = frame[frame[name].notna()]
@@ -131,14 +190,6 @@ def _findings(frame: pd.DataFrame) -> Iterator[str]:
                 f"k-NN by the {pooling} has {rows[name].iloc[-1]:.1%} of the held-out images right"
                 f" at the end; the best was {best[name]:.1%}, after epoch {best.epoch:g}."
             )
-    if "top1" in frame:
-        rows = frame[frame.top1.notna()]
-        best = rows.loc[rows.top1.idxmax()]
-        yield (
-            f"The classifier has {rows.top1.iloc[-1]:.1%} of the held-out images right at the end;"
-            f" the best was {best.top1:.1%}, after epoch {best.epoch:g}, and is kept in"
-            " best.safetensors."
-        )
     if "held_gain" in frame:
         rows = frame[frame.held_gain.notna()]
         yield (
@@ -146,6 +197,12 @@ def _findings(frame: pd.DataFrame) -> Iterator[str]:
             f" {rows.held_loss.iloc[-1]:.4g}; at the end an image's own features take away"
             f" {rows.held_gain.iloc[-1]:.1%} of what it is with another image's."
         )
+    losses = frame[frame.loss.notna()]
+    first, last = losses.iloc[0], losses.iloc[-1]
+    yield (
+        f"The loss went from {first.loss:.4g} (step {first.step:,.0f}) to {last.loss:.4g} (step"
+        f" {last.step:,.0f})."
+    )
 
 
 def warnings(lines: Sequence[LogLine]) -> tuple[str, ...]:
