@@ -2,7 +2,7 @@
 these features."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import numpy as np
@@ -129,9 +129,9 @@ def choose_tokens(model: Backbone) -> str:
     (`choose_pooling`): as its own classifier read, else the CLS token where there is one, else the
     mean over places, or the values as they are.
 
-    >>> import sslens
+    >>> import dataclasses, sslens
     >>> model = sslens.load("random:vit_nano_patch8_32")
-    >>> tuned = model.copy_with(about=replace(model.about, pooling="patches"))
+    >>> tuned = model.copy_with(about=dataclasses.replace(model.about, pooling="patches"))
     >>> choose_tokens(model), choose_tokens(tuned)
     ('cls', 'patch')
     """

@@ -141,8 +141,9 @@ def _decide(answer: Answer, ahead: Contrast) -> Answer:
 
 def _explain_open(contrast: Contrast) -> str:
     """Say why a difference decides nothing; empty where it decides."""
-    side = contrast.difference.find_side(SMALLEST["sensitivity"])
-    return explain_effect(contrast, SMALLEST["sensitivity"]) if side in ("undecided", "too few") else ""
+    smallest = SMALLEST["sensitivity"]
+    is_open = contrast.difference.find_side(smallest) in ("undecided", "too few")
+    return explain_effect(contrast, smallest) if is_open else ""
 
 
 def _select_last(results: Results) -> pd.DataFrame:
