@@ -86,9 +86,13 @@ MISSPELT = {
 
 
 def add(words: str) -> str:
-    """A whole line of a command and further words."""
+    """A whole line of a command and further words, of which none is given twice."""
     name = next(name for name in sorted(LINES, reverse=True) if words.startswith(f"{name} "))
-    return LINES[name] + words.removeprefix(name)
+    more = words.removeprefix(name)
+    option = more.split()[0]
+    before, found, after = LINES[name].partition(f" {option} ")
+    rest = after.partition(" ")[2]
+    return before + (f" {rest}" if found and rest else "") + more
 
 
 def list_quick() -> Iterator[tuple[str, str]]:
