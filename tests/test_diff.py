@@ -201,8 +201,9 @@ def test_buffers_are_no_weights(tmp_path: Path) -> None:
     assert "counter" not in layers.index.get_level_values("kind")
     assert sentences[0].endswith(
         "changed by 19% of their norm, at an angle of 9.2°, over all 2 tensors of the backbone;"
-        " the head changed by 50%; the running means and variances of batch normalisation, which"
-        " are no weights (1 tensor), changed by 200% of their norm."
+        " the head changed by 50%; norm by 50% of its own norm; the running means and"
+        " variances of batch normalisation, which are no weights (1 tensor), changed by 200% of"
+        " their norm."
     )
     analysis = plugin("analyses", "weights-changed")
     read = Results({name: Table(frame, analysis.UNITS) for name, frame in tables.items()})

@@ -268,6 +268,7 @@ def test_none_of_the_reference_trainings_is_accused_of_learning_nothing() -> Non
         "msn": assign_alike(64),
         "mae": predict_means(True),
         "moco": rank_alike(128, 4 * 0.2),
+        "fcmae": predict_means(True),
         "supervised": BALANCED,
     }
     logs = sorted(RUNS.glob("scenes_*.jsonl"))
