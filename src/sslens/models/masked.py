@@ -72,8 +72,9 @@ def _compute_branch(
 def _convolve(
     depthwise: nn.Conv2d, x: Float[Tensor, "image channel row column"]
 ) -> Float[Tensor, "image channel row column"]:
-    """Convolve each channel. The gradient of weights that are flattened and shaped again is laid out
-    as they are, whatever the layout of the maps; on a CPU it takes twice as long in bfloat16."""
+    """Convolve each channel. The gradient of weights that are flattened and shaped again is laid
+    out as they are, whatever the layout of the maps; on a CPU it takes twice as long in
+    bfloat16."""
     weight = depthwise.weight.flatten(1).view_as(depthwise.weight)
     with torch.autocast("cpu", enabled=False):
         wide = x.to(weight.dtype) if x.device.type == "cpu" else x
