@@ -79,6 +79,7 @@ CASES = (
         "blocks",
         f"compare {prints('mae', 'moco', 'dino', 'random-0', 'random-1', 'pixels')}"
         " --analyses cka-blocks",
+        NULLS,
     ),
     _of(
         "types",
@@ -90,21 +91,25 @@ CASES = (
         "measures",
         f"compare {prints('mae', 'moco', 'dino', 'random-0', 'random-1', 'pixels')} --tokens all"
         " --analyses other-measures",
+        NULLS,
     ),
     _of(
         "finetuned",
         f"compare {prints('mae', 'moco', 'mae-ft', 'moco-ft', 'random-ft', 'random-0', 'random-1')}"
         " --tokens all --analyses cka-finetune",
+        NULLS,
     ),
     _of(
         "msn",
         f"compare {prints('msn', 'mae', 'moco', 'random-0', 'random-1', 'pixels')}"
         " --analyses cka-msn",
+        NULLS,
     ),
     _of(
         "distance",
         f"compare {prints('mae', 'moco', 'resnet', 'fcmae', 'random-0', 'random-resnet')}"
         " --tokens all --analyses cka-distance",
+        NULLS,
     ),
     _of("study", "study study.yaml", NULLS),
     # tables of paths
