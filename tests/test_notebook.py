@@ -55,8 +55,15 @@ def test_the_notebook_runs(
     answer = names["result"].answer
     models = answer[~answer.control].sort_values("knn", ascending=False).model.tolist()
     choices = names["result"].tables["knn-depth/choices"].set_index("model")
-    first, second = choices.loc[models[0]], choices.loc[models[1]]
-    if first.over_pixels_low > 0 and first.low > second.high:
-        assert names["decision"].startswith(f"use {models[0]} at {first.tap},")
+    first, second = (
+        {
+            name: one[name if one["use"] == "chosen" else f"usual_{name}"]
+            for name in ("tap", "low", "high", "over_pixels_low")
+        }
+        for one in (choices.loc[models[0]], choices.loc[models[1]])
+    )
+    untrained = choices[choices.control & (choices.tap != "pixels")].high.max()
+    if first["over_pixels_low"] > 0 and first["low"] > max(second["high"], untrained):
+        assert names["decision"].startswith(f"use {models[0]} at {first['tap']},")
     else:
         assert not names["decision"].startswith("use")

@@ -173,7 +173,9 @@ def _write_verdict(verdict: Verdict) -> str:
     )
     effect = ", ".join(filter(None, (spelt, _subtract(contrast), label)))
     why = explain_effect(contrast, part.smallest) if part.answer == "undecided" else ""
-    return f"{effect}{bracket(explain_width(contrast), why)}"
+    # of a curve's intervals, which hold at once, the claim's own text says why they are wider
+    width = "" if contrast.together > 1 else explain_width(contrast)
+    return f"{effect}{bracket(width, why)}"
 
 
 def explain_effect(contrast: Contrast, smallest: float) -> str:
