@@ -202,7 +202,7 @@ def test_thin_samples_get_their_probes_and_every_number_says_of_how_many_classes
     line = ["compare", "random:vit_nano_patch8_32:0", "--images", images, "--no-controls"]
     line += ["--analyses", "knn-depth", "probe-depth", "--limit", "130", "--batch", "16"]
     assert main([*line, "--device", "cpu", "--out", "out"]) == 0
-    said = capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
     assert "so 4 of 12 classes were drawn" in said
     assert "sample: stratified" in Path("out/study.yaml").read_text()
     for name, table in (("knn-depth", "accuracies"), ("probe-depth", "probes")):
