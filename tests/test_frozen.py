@@ -253,10 +253,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights(files: Path, command: str) ->
     np.testing.assert_allclose(losses(stopped), losses(ended), rtol=0, atol=tolerance)
     assert lost(command, names.of_run(stopped)) == []
     # an uninterrupted run of now: where this processor computes as that of the first half did, it
-    # is the same bit for bit
+    # is the same bit for bit; equal losses alone do not tell, for weights may differ by 1e-9
     assert cases.command(*arguments, "--out", "whole").status == 0
     assert lost(command, names.of_run(Path("whole"))) == []
-    same = losses(Path("whole"))[: len(begun)] == begun
+    same = alike() and losses(Path("whole"))[: len(begun)] == begun
     for name in kept:
         near(stopped / name, Path("whole", name), 0.0 if same else WEIGHTS)
 
