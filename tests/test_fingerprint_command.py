@@ -39,7 +39,8 @@ def pictures(folder: Path, numbers: Any) -> None:
         Image.fromarray(drawn[number]).save(path)
 
 
-LINE = ["fingerprint", NANO, "--images", "photos", "--device", "cpu", "--batch", "5"]
+UNBATCHED = ["fingerprint", NANO, "--images", "photos", "--device", "cpu"]
+LINE = [*UNBATCHED, "--batch", "5"]
 
 ELSEWHERE = """
 import sys
@@ -116,7 +117,7 @@ def test_a_second_run_computes_nothing(place: Path, capsys: pytest.CaptureFixtur
 
 def test_options_reach_the_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = [
-        *LINE,
+        *UNBATCHED,
         "--interpolation",
         "bilinear",
         "--tokens",
@@ -175,7 +176,7 @@ def test_a_dry_run_writes_nothing(place: Path, capsys: pytest.CaptureFixture[str
             'no model "vit_nono_patch8_32": did you mean',
         ),
         ([*LINE, "--taps", "blocks.9"], 'random #0 has no tap "blocks.9": did you mean blocks.'),
-        ([*LINE, "--batch", "3"], "A minibatch of 3 images is too small"),
+        ([*UNBATCHED, "--batch", "3"], "A minibatch of 3 images is too small"),
         ([*LINE, "--limit", "2"], "the limit is 2"),
         ([*LINE, "-o", "photos"], "photos is a folder: give the file to write"),
         (

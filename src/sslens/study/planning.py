@@ -164,7 +164,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     runner = PassRunner(store, device, precision, quiet)
     passes = plan_passes(situation, choice.analyses, runner)
     cautions += [*describe_untrained(members), *describe_resized(members)]
-    notes += [*map(Caution, cautions), *choice.notes, *describe_same(members)]
+    notes += [*map(Caution, [*describe_same(members), *cautions]), *choice.notes]
     notes += describe_related(members, diff="weights-changed" in choice.analyses)
     notes += describe_uncontrolled(members)
     notes += describe_assumed(members)
