@@ -410,10 +410,21 @@ def test_c11_is_not_run_without_all_sides(names: Sequence[str]) -> None:
 
 def test_words_say_what_the_tables_hold(results: Results) -> None:
     text = write("invariance", results)
-    assert "over 120 images. dino (CLS token): most to hue 45 1.00" in text[0]
-    assert "Of the controls to horizontal flip random #0" in text[0]
+    changes = results["changes"]
+    flips = changes[changes.main & changes["last"] & (changes["transform"] == "horizontal-flip")]
+    levels = flips.set_index("model").invariance
+    assert f"Horizontal flip: most dino {levels['dino']:.2f} [" in text[0]
+    assert f", least mae {levels['mae']:.2f} [" in text[0]
+    assert f"]; of the controls random #0 {levels['random #0']:.2f} [" in text[0]
+    assert "Hue 45: 1.00 in all models; of the controls " in text[0]
     assert any("is sensitive: to horizontal flip more than JE (+0." in one for one in text)
     assert any("to horizontal flip less than REC (-0." in one for one in text)
+
+
+def test_each_of_few_models_has_a_sentence() -> None:
+    (first, *_) = write("invariance", compute("invariance", alter({"dino": 0.1} | CONTROLS)))
+    assert "over 120 images. dino (CLS token): most to hue 45 1.00" in first
+    assert "Of the controls to horizontal flip random #0" in first
 
 
 def test_models_of_other_images_are_refused() -> None:

@@ -207,6 +207,23 @@ def test_the_answer_fits_a_terminal(width: int, count: int) -> None:
     assert len(shown) >= min(count, 5)
 
 
+@pytest.mark.parametrize("room", ["ample", "short"])
+def test_findings_that_do_not_fit_say_where_they_are_whole(room: str) -> None:
+    count = 3 if room == "ample" else 60
+    findings = [
+        " ".join(f"model {number} is blind." for number in range(count)),
+        "The end is here.",
+    ]
+    told = Told("What " + "many, " * 60, findings=findings, path="report/report.html")
+    lines = write_answer([], told, 80)
+    assert len(lines) <= MOST
+    assert [line.text[-1] for line in lines if line.kind == "title"] == [",", "…"]
+    text = " ".join(line.text for line in lines if line.kind == "finding")
+    assert text.endswith("The end is here." if room == "ample" else "… (whole in the report)")
+    whole = [line.text for line in write_answer([], replace(told, findings=["one", "two"]), 80)]
+    assert whole[2:] == ["one", "two", "report/report.html"]
+
+
 def test_raw_pixels_are_shown_beside_long_names() -> None:
     names = [f"model_{number}_{'x' * 70}" for number in range(8)]  # they take all lines
     lines = write_answer(make_rows(names, controls=1), Told("long", saved="answer.csv"), 80)

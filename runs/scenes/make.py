@@ -197,7 +197,7 @@ REFERENCES = {
     **_seeds("scenes_supervised", 2, "supervised", SUPERVISED, 12, "supervised"),
     "scenes_dino_two_crops": Reference("dino", "DINO without small crops", DINO | WHOLE, 16),
     "scenes_moco_v3_resnet": Reference(
-        "moco-v3", "MoCo-v3, ResNet", MOCO | {"optimiser": "adamw"}, 8, arch="resnet_mini_32"
+        "moco-v3", "MoCo-v3, ResNet", MOCO | {"optimiser": "adamw"}, 5, arch="resnet_mini_32"
     ),
     "scenes_fcmae_convnextv2": Reference(
         "fcmae", "FCMAE, ConvNeXt-V2", FCMAE, 12, arch="convnextv2_mini_32"

@@ -1,5 +1,6 @@
 """`sslens invariance`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from sslens.study import Study
 
 GROUP = "measure"
+#: models that a title names; of more it says how many
+NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         asked,
         command.common.out or Path("sslens-invariance"),
         line=line,
-        title=f"What {', '.join(asked.models)} are blind to",
+        title=f"What {_name_models(asked.models)} blind to",
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,
@@ -110,3 +113,16 @@ def check(command: Command) -> "Study":
         transforms=command.transforms,
         decode=command.decode,
     )
+
+
+def _name_models(models: Sequence[str]) -> str:
+    """Name the models and their verb; of many say how many.
+
+    >>> _name_models(["pixels"]), _name_models(["dino_vits16", "mae_vitb16"])
+    ('pixels is', 'dino_vits16 and mae_vitb16 are')
+    """
+    from sslens.comparisons.roles import list_names  # which loads NumPy
+
+    if len(models) > NAMED:
+        return f"{len(models)} models are"
+    return f"{list_names(models)} {'is' if len(models) == 1 else 'are'}"

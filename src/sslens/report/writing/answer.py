@@ -8,7 +8,7 @@ from typing import Any, Literal, final
 from sslens.comparisons.likeness import is_unlike
 from sslens.errors import Caution
 from sslens.report.writing.alike import write_as_pixels
-from sslens.report.writing.answer_notes import wrap, write_notes
+from sslens.report.writing.answer_notes import cut, wrap, write_notes
 from sslens.report.writing.answer_rows import (
     choose_rows,
     has_numbers,
@@ -131,7 +131,7 @@ def write_answer(
         width: columns of the terminal.
     """
     width = max(width, NARROWEST)
-    head = [AnswerLine(text, "title") for text in wrap(told.title, width)[:2]]
+    head = [AnswerLine(text, "title") for text in cut(told.title, width, 2)]
     head += [AnswerLine(text, "choice") for text in wrap(set_minus(told.choice), width)[:4]]
     path = [AnswerLine(told.path, "path")] if told.path else []
     room = MOST - len(head) - len(path)
@@ -143,12 +143,26 @@ def write_answer(
         whole = [body for body in bodies if _count_models(body) == every]  # notes give way
         body = whole[0] if whole else _write_body(known, told, width, room - kept)
     else:
-        wrapped = [text for one in told.findings for text in wrap(one, width)]
-        body = [AnswerLine(text, "finding") for text in wrapped[: room - min(2, len(told.notes))]]
+        body = _write_findings(told, width, room - min(2, len(told.notes)))
     where = "the report" if told.path else "`notes`"
     notes = write_notes(told.notes, where, width, max(1, room - len(body)))
     lines = [*head, *body, *(AnswerLine(text, "note") for text in notes), *path]
     return _make_room(lines) if known else lines
+
+
+def _write_findings(told: Told, width: int, room: int) -> list[AnswerLine]:
+    """Write what was found, the first finding first; where the rest does not fit, it is said where
+    all of it is."""
+    lines: list[str] = []
+    ending = f" … (whole in {'the report' if told.path else '`findings`'})"
+    for number, one in enumerate(told.findings):
+        free, last = room - len(lines), number == len(told.findings) - 1
+        whole = wrap(one, width)
+        if len(whole) > free - (not last):
+            lines += cut(" ".join(told.findings[number:]), width, free, ending)
+            break
+        lines += whole
+    return [AnswerLine(text, "finding") for text in lines]
 
 
 def _make_room(lines: list[AnswerLine]) -> list[AnswerLine]:

@@ -30,9 +30,9 @@ def write_notes(notes: Sequence[str], where: str, width: int, room: int) -> list
         free = room - len(lines) - (len(left) > 1)
         whole = wrap(text, width)
         if isinstance(note, Caution) and len(whole) > free and not lines and free > 0:
-            whole = _cut(text, width, free, f" … (whole in {where})")
+            whole = cut(text, width, free, f" … (whole in {where})")
         elif not isinstance(note, Caution):
-            whole = _cut(text, width, 2)
+            whole = cut(text, width, 2)
         if len(whole) > free:
             lines.append(_count_left(left, where, more=bool(lines)))
             break
@@ -55,8 +55,12 @@ def _count_left(left: Sequence[str], where: str, *, more: bool) -> str:
     return f"note: {len(left)} {words} in {where}{of}."
 
 
-def _cut(text: str, width: int, most: int, ending: str = " …") -> list[str]:
-    """The first lines of a text, with an ending where it is cut."""
+def cut(text: str, width: int, most: int, ending: str = " …") -> list[str]:
+    """The first lines of a text, with an ending where it is cut.
+
+    >>> cut("the raw pixels and the controls", 16, 1)
+    ['the raw pixels …']
+    """
     return textwrap.wrap(text, width, max_lines=most, placeholder=ending, break_on_hyphens=False)
 
 

@@ -17,6 +17,8 @@ from sslens.table import Results
 
 #: transforms and factors that are named of a model
 NAMED = 3
+#: models that have a sentence each; of more, transforms have
+FEW = 4
 #: from this CKA on features of all images move together, and to this invariance they move far
 TOGETHER, FAR = 0.9, 0.5
 #: true factors of generated scenes that a transform changes, in the order in which they are named
@@ -64,30 +66,57 @@ def _name_pooling(rows: Sequence[Row]) -> str:
 
 
 def _write_invariances(frame: pd.DataFrame) -> str:
-    """What the last layers are most and least blind to, and the controls to the first transform."""
-    parts = []
-    for name, rows in _group(frame):
-        known = [row for row in rows if row["invariance"] == row["invariance"]]
-        if not known:
-            parts.append(f"{name} is the same for all images")
-            continue
-        known.sort(key=lambda row: -float(row["invariance"]))
-        most = ", ".join(f"{_name(row)} {spell(_read(row))}" for row in known[:NAMED])
-        least = ", ".join(f"{_name(row)} {spell(_read(row))}" for row in known[NAMED:][-NAMED:])
-        end = f", least to {least}" if least else ""
-        parts.append(f"{name} ({_name_pooling(rows)}): most to {most}{end}")
-    controls = frame[frame.control & frame.invariance.notna()]
-    first: Row = frame.iloc[0].to_dict()
-    same = (controls["transform"] == first["transform"]) & (controls.strength == first["strength"])
-    levels = [f"{row['model']} {spell(_read(row))}" for row in controls[same].to_dict("records")]
-    if levels:
-        parts.append(f"of the controls to {_name(first)} {', '.join(levels)}")
-    parts = [f"{part[:1].upper()}{part[1:]}" if part.startswith("of ") else part for part in parts]
+    """To what the last layers are most and least blind, and the controls to the first transform; of
+    many models to each transform which is most and which is least."""
+    few = frame[~frame.control].model.nunique() <= FEW
+    parts = list(_write_by_model(frame) if few else _write_by_transform(frame))
     count = spell_count(int(frame.images.iloc[0]))
     return (
         "Invariance of the last layer (1: blind to the transform; 0: a changed image is as"
         f" different as another one), over {count} images. {'. '.join(parts)}."
     )
+
+
+def _write_by_model(frame: pd.DataFrame) -> Iterator[str]:
+    """To what each model is most and least blind, and the controls to the first transform."""
+    for name, rows in _group(frame):
+        known = [row for row in rows if row["invariance"] == row["invariance"]]
+        if not known:
+            yield f"{name} is the same for all images"
+            continue
+        known.sort(key=lambda row: -float(row["invariance"]))
+        most = ", ".join(f"{_name(row)} {spell(_read(row))}" for row in known[:NAMED])
+        least = ", ".join(f"{_name(row)} {spell(_read(row))}" for row in known[NAMED:][-NAMED:])
+        end = f", least to {least}" if least else ""
+        yield f"{name} ({_name_pooling(rows)}): most to {most}{end}"
+    first: Row = frame.iloc[0].to_dict()
+    same = (frame["transform"] == first["transform"]) & (frame.strength == first["strength"])
+    levels = _list_controls(frame[same])
+    if levels:
+        yield f"Of the controls to {_name(first)} {levels}"
+
+
+def _write_by_transform(frame: pd.DataFrame) -> Iterator[str]:
+    """To each transform which of many models are most and least blind, with the controls."""
+    for _, rows in frame.groupby(["transform", "strength"], sort=False):
+        ours = rows[~rows.control & rows.invariance.notna()]
+        known: list[Row] = ours.sort_values("invariance", ascending=False).to_dict("records")
+        spelt = [f"{row['model']} {spell(_read(row))}" for row in known]
+        if not spelt:
+            continue
+        label, levels = _name(known[0]), _list_controls(rows)
+        levels_of = dict.fromkeys(spell_level(float(row["invariance"])) for row in known)
+        ends = f"most {spelt[0]}, least {spelt[-1]}"
+        if len(levels_of) == 1:
+            ends = f"{next(iter(levels_of))} in all models"
+        beside = f"; of the controls {levels}" if levels else ""
+        yield f"{label[:1].upper()}{label[1:]}: {ends}{beside}"
+
+
+def _list_controls(rows: pd.DataFrame) -> str:
+    """The invariances of the controls to one transform."""
+    known: list[Row] = rows[rows.control & rows.invariance.notna()].to_dict("records")
+    return ", ".join(f"{row['model']} {spell(_read(row))}" for row in known)
 
 
 def _write_equivariances(frame: pd.DataFrame) -> str:
