@@ -129,15 +129,21 @@ def test_a_report_is_made_and_nothing_is_trained_twice(
     pd.testing.assert_frame_equal(models, again)
 
 
-@pytest.mark.parametrize("name", ["detections", "finetuned", "joined"])
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("detections", "auto"), ("finetuned", "float32"), ("joined", "bfloat16")],
+)
 def test_the_needs_are_met_gathered_and_have_a_key(
-    name: str, coco: tuple[str, str, str], tmp_path: Path
+    name: str, precision: str, coco: tuple[str, str, str], tmp_path: Path
 ) -> None:
     from sslens.study.capturing import capture
 
     store = Store(tmp_path / "store")
-    asked = study_of(coco, "blocks=[2, 3]", "size=32", controls=False)
+    words = ("blocks=[2, 3]", "size=32", f"precision={precision}")
+    asked = study_of(coco, *words, controls=False)
     plan = prepare(asked, store, quiet=True)
+    trained = Protocol.of(plan.situation).training(plan.situation).precision
+    assert trained == ("float32" if precision == "auto" else precision)  # on a CPU
     captured = capture(plan.situation, plan.passes, plan.runner)
     need = plugin("study/needs", name)
     assert need.unmet(captured.situation) is None
@@ -206,9 +212,10 @@ def test_boxes_alone_train_a_detector_without_masks(tmp_path: Path) -> None:
 
 def test_a_step_is_divided_exactly_or_refused() -> None:
     words = (f"{NANO}:1",)
-    asked = detect.check(detect.Command(words, batch_size=6, accumulate=3))
+    asked = detect.check(detect.Command(words, batch_size=6, accumulate=3, precision="bfloat16"))
     request = DetectorRequest.parse(asked.detection)
     assert (request.batch_size, request.accumulate) == (6, 3)
+    assert request.precision == "bfloat16"
     with pytest.raises(InputError, match=r"minibatch of 6 cannot be shared .* in 4 parts"):
         detect.check(detect.Command(words, batch_size=6, accumulate=4))
     with pytest.raises(InputError, match="in 0 parts cannot be"):
@@ -248,6 +255,10 @@ def test_a_request_is_read_with_its_recipe() -> None:
     request = DetectorRequest.parse(["heads=small", "scales=[0.5, 1]", "base_lr=3e-4", "workers=2"])
     assert request.settings.scales == (0.5, 1.0)
     assert (request.settings.base_lr, request.workers, request.epochs) == (3e-4, 2, 24)
+    assert (request.precision, DetectorRequest.parse(["precision=bfloat16"]).precision) == (
+        "auto",
+        "bfloat16",
+    )
     published = DetectorRequest.parse([])
     assert (published.settings.heads, published.epochs, published.batch_size) == ("vitdet", 100, 64)
     for entry, said in (
@@ -256,6 +267,7 @@ def test_a_request_is_read_with_its_recipe() -> None:
         ("size=big", "expected a value such as"),
         ("flip=3", "expected a value such as"),
         ("heads=vit", "no recipe"),
+        ("precision=bfloat", 'precision "bfloat": did you mean bfloat16'),
         ("blocks=[1.5]", "expected a value such as"),
         ("tuned=true", "There is no setting"),
     ):

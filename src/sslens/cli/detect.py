@@ -71,6 +71,9 @@ class Command:
     accumulate: int | None = None
     """Parts in which each process computes its share of a step, for less memory; the numbers are
     almost and not exactly the same."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the trainings; auto is float32 on a CPU and bfloat16 on a GPU that has it. A CPU with
+    matrix instructions for bfloat16 trains 1.4 times as fast with it."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
     """Settings, e.g. size=512, scales=[0.5,1], base_lr=4e-4, layer_decay=0.8, window=0,
     workers=4."""
@@ -173,6 +176,7 @@ def _describe(command: Command) -> list[str]:
         "epochs": command.epochs,
         "batch_size": command.batch_size,
         "accumulate": command.accumulate,
+        "precision": None if command.precision == "auto" else command.precision,
     }
     entries += [f"{name}={value}" for name, value in lengths.items() if value is not None]
     return [*entries, *command.set]

@@ -1,10 +1,10 @@
 """How detectors are trained in a study, read from KEY=VALUE."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
-from sslens.errors import InputError, nearest_setting
+from sslens.errors import InputError, nearest, nearest_setting
 from sslens.settings_file import parse_yaml
 
 if TYPE_CHECKING:
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 #: the heads whose recipe is taken unless others are named
 HEADS = "vitdet"
-#: what is no setting of the task, but of the length of a training
-LENGTHS = ("epochs", "batch_size", "workers", "accumulate")
+#: what is no setting of the task, but of the length of a training and of how it runs
+LENGTHS = ("epochs", "batch_size", "workers", "accumulate", "precision")
 #: what recipes do not say
-UNSAID = {"workers": 0, "accumulate": 1}
+UNSAID: Mapping[str, Any] = {"workers": 0, "accumulate": 1, "precision": "auto"}
+#: of the trainings
+PRECISIONS = ("auto", "float32", "bfloat16")
 #: settings that have a place of their own in a study
 APART = ("tuned", "classes", "optimiser")
 
@@ -33,6 +35,7 @@ class DetectorRequest:
         workers: processes that make minibatches.
         accumulate: parts in which a process computes its share of a step, one after another: less
             memory, and numbers that are almost and not exactly the same.
+        precision: of the trainings; "auto" is float32 on a CPU, and bfloat16 on a GPU that has it.
     """
 
     settings: "Settings"
@@ -41,6 +44,7 @@ class DetectorRequest:
     batch_size: int
     workers: int = 0
     accumulate: int = 1
+    precision: str = "auto"
 
     @classmethod
     def parse(cls, entries: Sequence[str]) -> "DetectorRequest":
@@ -83,6 +87,11 @@ class DetectorRequest:
         for name in ("epochs", "batch_size"):
             if lengths[name] < 1:
                 raise InputError(f"{name} is {lengths[name]}", mend="give 1 or more")
+        if lengths["precision"] not in PRECISIONS:
+            raise InputError(
+                f'Detectors are not trained in the precision "{lengths["precision"]}":'
+                f" {nearest(lengths['precision'], PRECISIONS)}"
+            )
         require_shares(lengths["batch_size"], 1, lengths["accumulate"])
         settings = replace(chosen.settings, **values)
         replace(settings, blocks=blocks)  # which refuses blocks that cannot be

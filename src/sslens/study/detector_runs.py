@@ -57,13 +57,15 @@ class Protocol:
         from sslens.processes import best_precision
         from sslens.training.schedule import Training
 
-        cpu = situation.device == "cpu"
+        asked = self.request.precision
+        if asked == "auto" and situation.device == "cpu":
+            asked = "float32"  # whatever the processor, the numbers are the same but for rounding
         return Training(
             epochs=self.request.epochs,
             batch_size=self.request.batch_size,
             seed=situation.study.seed,
             device=situation.device,
-            precision="float32" if cpu else best_precision("auto", situation.device),
+            precision=best_precision(asked, situation.device),
             workers=self.request.workers,
             accumulate=self.request.accumulate,
         )

@@ -51,14 +51,15 @@ class Judged:
     start: StartingPoint
     maps: CachedMaps | None = None
 
-    def maps_of(self, method: Detection, rows: Sequence[int], device: str) -> Sequence[Tensor]:
-        """Return the maps of some images on a device, from the cache or from the network."""
+    def read(self, rows: Sequence[int], device: str) -> dict[str, Tensor]:
+        """Return what the method is given of some images: their maps where they are kept, or else
+        their pixels."""
         if self.maps is not None:
             stored = self.maps.read(rows, self.view.side)
-            return method.maps({f"map.{n}": each.to(device) for n, each in enumerate(stored)})
+            return {f"map.{n}": each.to(device) for n, each in enumerate(stored)}
         images = [self.images.image(row) for row in rows]
         places = [self.view.place(image.size) for image in images]
-        return method.maps({"view": see_images(images, places, self.start).to(device)})
+        return {"view": see_images(images, places, self.start).to(device)}
 
     def detect(
         self, method: Detection, rows: Sequence[int], device: str, precision: str
@@ -72,9 +73,12 @@ class Judged:
             part = rows[start : start + TOGETHER]
             targets = [self.images.targets(row) for row in part]
             places = [self.view.place((each.width, each.height)) for each in targets]
-            with torch.inference_mode(), _autocast(device, precision):
-                maps = self.maps_of(method, part, device)
-                found = method.detector.detect(maps, [find_extent(place) for place in places])
+            with torch.inference_mode():
+                # before autocast, under which maps in float16 are not joined
+                given = self.read(part, device)
+                with _autocast(device, precision):
+                    extents = [find_extent(place) for place in places]
+                    found = method.detector.detect(method.maps(given), extents)
             for row, place, each in zip(part, places, found, strict=True):
                 yield row, return_detections(each, place)
 
