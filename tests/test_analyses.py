@@ -422,7 +422,9 @@ def test_contract(name: str, case: str) -> None:
         assert reason[0].islower()
         return
     results = results_of(name, case)
-    for table in results.tables.values():
+    declared = getattr(module, "TABLES", None)  # by which claims and conditions are looked up
+    for called, table in results.tables.items():
+        assert declared is None or set(table.frame.columns) <= set(declared[called])
         assert set(table.frame.columns) == set(table.units)
         assert all(table.units.values())
         assert len(table.frame)

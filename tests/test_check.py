@@ -634,8 +634,7 @@ def test_a_wrong_study_is_refused_before_anything_is_loaded(
 
 def test_the_main_table_is_meant_where_several_fit() -> None:
     for analysis, table_name in MAIN.items():
-        tables = getattr(plugin("analyses", analysis), "TABLES", {table_name: ()})
-        assert table_name in tables
+        assert table_name in plugin("analyses", analysis).TABLES
     columns = {"probes": ["model", "accuracy"], "accuracies": ["accuracy", "model"]}
     place = Place("knn-depth", "accuracy", {"model": "mine"})
     assert place.choose_table(columns) == "accuracies"
@@ -666,6 +665,26 @@ def test_a_claim_that_the_study_cannot_judge_is_refused_before_anything_is_compu
         require_claims([claim], Choice(("cka-blocks",), left_out))
     with pytest.raises(InputError, match='no column "acuracy": did you mean accuracy'):
         require_claims([replace(claim, column="acuracy")], Choice(("knn-depth",)))
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("probe-depth/second-seeds", "gain"),
+        ("probe-layers/fine-tuned", "difference"),
+        ("probe-layers/choices", "over_usual"),
+        ("detection-frozen/multi-crop", "difference"),
+        ("detection-finetuned/changes", "difference"),
+        ("detection-layers/gains", "difference"),
+    ],
+)
+def test_a_claim_may_be_about_any_table_of_an_analysis(table: str, column: str) -> None:
+    claim = {"name": "own", "words": "It is more.", "table": table, "column": column}
+    own = OwnClaim.parse(claim | {"where": {"model": "mine"}})
+    choice = Choice((table.partition("/")[0],))
+    require_claims([own], choice)
+    with pytest.raises(InputError, match='no column "modell": did you mean model'):
+        require_claims([replace(own, where={"modell": "mine"})], choice)
 
 
 def test_the_examples_of_the_documentation_are_read() -> None:

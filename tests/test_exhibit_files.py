@@ -63,7 +63,7 @@ def test_what_an_exhibit_names_is_there(exhibit: Exhibit) -> None:
         analysis, _, table = found.table.partition("/")
         assert analysis in exhibit.analyses
         module = plugin("analyses", analysis)
-        columns = (getattr(module, "TABLES", None) or module.SHARED)[table]
+        columns = module.TABLES[table]
         assert {found.column, *found.rows, *filter(None, (found.low, found.high))} <= set(columns)
 
 

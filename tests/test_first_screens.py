@@ -172,8 +172,7 @@ def detection(ap: Mapping[str, float], *, second: float | None = None) -> Result
                 gain = -(second or 0.0)
                 row |= {"difference": gain, "difference_low": gain - 0.01, "images": 50}
                 rows.append(("pairs", row | {"difference_high": gain + 0.01}))
-    tables = {**detection_rows.SHARED, "multi-crop": detection_rows.SHARED["families"]}
-    return make_results(rows, tables, detection_frozen.UNITS, detection_rows.TEXTS)
+    return make_results(rows, detection_frozen.TABLES, detection_frozen.UNITS, detection_rows.TEXTS)
 
 
 def test_the_screen_of_detection_names_the_best_by_paired_differences() -> None:

@@ -1,7 +1,7 @@
 """Detection and instance segmentation with the network trained too (table 7 of Shekhar et al.,
 2023; claim C16)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sslens.comparisons import trainings
 from sslens.comparisons.detection_rows import (
@@ -41,6 +41,13 @@ CAPTION = (
 ON_REQUEST = True
 BEFORE = ("before", "before_low", "before_high")
 AFTER = ("after", "after_low", "after_high")
+TABLES: Mapping[str, tuple[str, ...]] = {
+    **SHARED,
+    "changes": (
+        *("model", "less", "members", "kind", "measure", *BEFORE, *AFTER, *DIFFERENCE),
+        *(*TRAININGS, "images"),
+    ),
+}
 
 
 def compute(
@@ -51,13 +58,11 @@ def compute(
     The tables are those of `detection-frozen`, of the tuned networks; and `changes` has REC less JE
     with frozen networks, with tuned ones, and the second less the first.
     """
-    changes = ("model", "less", "members", "kind", "measure", *BEFORE, *AFTER, *DIFFERENCE)
-    tables = {**SHARED, "changes": (*changes, *TRAININGS, "images")}
     rows = [
         *list_shared(models, finetuned, TUNED),
         *_compare_changes(models, detections, finetuned),
     ]
-    return make_results(rows, tables, UNITS, TEXTS)
+    return make_results(rows, TABLES, UNITS, TEXTS)
 
 
 def _compare_changes(

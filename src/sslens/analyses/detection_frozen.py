@@ -37,6 +37,7 @@ CAPTION = (
 )
 ON_REQUEST = True
 WITH, WITHOUT = "with multi-crop", "without multi-crop"
+TABLES: Mapping[str, tuple[str, ...]] = {**SHARED, "multi-crop": SHARED["families"]}
 
 
 def compute(models: Models, *, detections: DetectorSet, seed: int = 0) -> Results:
@@ -46,9 +47,8 @@ def compute(models: Models, *, detections: DetectorSet, seed: int = 0) -> Result
     initialisation. `families` has REC less JE; `multi-crop` an objective's models with multi-crop
     less its models without; `published` the numbers of the paper, where the images are COCO's.
     """
-    tables = {**SHARED, "multi-crop": SHARED["families"]}
     rows = [*list_shared(models, detections, FROZEN), *_compare_crops(models, detections)]
-    return make_results(rows, tables, UNITS, TEXTS)
+    return make_results(rows, TABLES, UNITS, TEXTS)
 
 
 def _compare_crops(models: Models, detections: DetectorSet) -> Iterator[tuple[str, Row]]:

@@ -3,11 +3,10 @@ Shekhar et al., 2023; claim C15)."""
 
 from collections.abc import Iterator, Mapping
 
-from sslens.comparisons import trainings
+from sslens.comparisons import detection_rows, trainings
 from sslens.comparisons.detection_rows import (
     AP,
     DIFFERENCE,
-    TABLES,
     TEXTS,
     UNITS,
     draw_gains,
@@ -40,6 +39,19 @@ CAPTION = (
 )
 ON_REQUEST = True
 LAST, SEVERAL = "the last block", "several blocks"
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "models": detection_rows.TABLES["models"],
+    "gains": (
+        *("model", "control", "blocks", "less", "kind", "measure", *AP, "other"),
+        *(*DIFFERENCE, "images"),
+    ),
+    "families": (
+        *("model", "less", "members", "kind", "measure", "ap", *DIFFERENCE, *TRAININGS),
+        "images",
+    ),
+    "categories": detection_rows.TABLES["categories"],
+    "trainings-made": detection_rows.TABLES["trainings-made"],
+}
 
 
 def compute(
@@ -50,16 +62,7 @@ def compute(
     The table `models` has the detectors on several blocks, and in `gains` stands what they gain for
     each model. `families` has the mean gain of JE and of REC, and of REC less JE.
     """
-    gains = ("model", "control", "blocks", "less", "kind", "measure", *AP, "other", *DIFFERENCE)
-    families = ("model", "less", "members", "kind", "measure", "ap", *DIFFERENCE, *TRAININGS)
-    tables = {
-        "models": TABLES["models"],
-        "gains": (*gains, "images"),
-        "families": (*families, "images"),
-        "categories": TABLES["categories"],
-        "trainings-made": TABLES["trainings-made"],
-    }
-    return make_results(_rows(models, detections, joined), tables, UNITS, TEXTS)
+    return make_results(_rows(models, detections, joined), TABLES, UNITS, TEXTS)
 
 
 def _rows(models: Models, last: DetectorSet, several: DetectorSet) -> Iterator[tuple[str, Row]]:

@@ -5,14 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from sslens.comparisons import choices
+from sslens.comparisons import choices, probing
 from sslens.comparisons.inputs import FeatureSets, Labels, Models, ProbeSettings
 from sslens.comparisons.probe_choices import list_probe_choices
 from sslens.comparisons.probe_split import SPLIT, Split
 from sslens.comparisons.probing import (
     GAIN,
     PROBE,
-    TABLES,
     TEXTS,
     UNITS,
     Gains,
@@ -48,6 +47,13 @@ CAPTION = (
     " were tried, are marked in the table, and no sentence rests on them."
 )
 LAYERS = (1, 2, 3)
+#: the columns of each table: those that exhibits of probes share; a probe that was trained again;
+#: and what to use of each model
+TABLES: Mapping[str, tuple[str, ...]] = {
+    **probing.TABLES,
+    "second-seeds": (*PROBE, *GAIN),
+    "choices": choices.CHOICES,
+}
 
 
 def compute(
@@ -66,8 +72,7 @@ def compute(
     """
     split = Split.of(features, labels, seed)
     setup = ProbeSetup(models, features, split, probes, seed)
-    columns = {**TABLES, "second-seeds": (*PROBE, *GAIN), "choices": choices.CHOICES}
-    return make_results(_rows(setup), columns, choices.UNITS | UNITS, (*TEXTS, *choices.TEXTS))
+    return make_results(_rows(setup), TABLES, choices.UNITS | UNITS, (*TEXTS, *choices.TEXTS))
 
 
 def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:

@@ -4,7 +4,7 @@ of Shekhar et al., 2023; claim C8)."""
 from collections.abc import Iterator, Mapping
 
 from sslens.capture import Features
-from sslens.comparisons import choices
+from sslens.comparisons import choices, probing
 from sslens.comparisons.depth_lines import lines_by_depth
 from sslens.comparisons.inputs import FeatureSets, Labels, Models, ProbeSettings
 from sslens.comparisons.probe_choices import list_probe_choices
@@ -13,7 +13,6 @@ from sslens.comparisons.probing import (
     DIFFERENCE,
     GAIN,
     PLUS,
-    TABLES,
     TEXTS,
     UNITS,
     Gains,
@@ -47,6 +46,16 @@ CAPTION = (
     " block is spoken of was chosen on the validation images. Dashed lines are controls: random"
     " initialisations, and raw pixels at 8 × 8."
 )
+#: the columns of each table: those that exhibits of probes share; the gain of a fine-tuned model
+#: less its gain before; and what to use of each model
+TABLES: Mapping[str, tuple[str, ...]] = {
+    **probing.TABLES,
+    "fine-tuned": (
+        *("model", "members", "control", "main", "pooling", "layers"),
+        *(*GAIN, *DIFFERENCE, "settled", "why", "images"),
+    ),
+    "choices": choices.CHOICES,
+}
 
 
 def compute(
@@ -65,13 +74,7 @@ def compute(
     fine-tuning.
     """
     setup = ProbeSetup(models, features, Split.of(features, labels, seed), probes, seed)
-    about = ("model", "members", "control", "main", "pooling", "layers")
-    columns = {
-        **TABLES,
-        "fine-tuned": (*about, *GAIN, *DIFFERENCE, "settled", "why", "images"),
-        "choices": choices.CHOICES,
-    }
-    return make_results(_rows(setup), columns, choices.UNITS | UNITS, (*TEXTS, *choices.TEXTS))
+    return make_results(_rows(setup), TABLES, choices.UNITS | UNITS, (*TEXTS, *choices.TEXTS))
 
 
 def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
