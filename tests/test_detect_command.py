@@ -129,6 +129,22 @@ def test_a_report_is_made_and_nothing_is_trained_twice(
     pd.testing.assert_frame_equal(models, again)
 
 
+def test_what_could_not_be_scored_is_not_trained(
+    coco: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sslens.study.capturing import capture
+
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    store = Store(tmp_path / "store")
+    plan = prepare(study_of(coco, "size=32", controls=False), store, quiet=True)
+    need = plugin("study/needs", "detections")
+    with pytest.raises(InputError, match=r"is not installed: run pip install 'sslens\[detect\]'"):
+        list(need.describe(plan.situation, store))
+    with pytest.raises(InputError, match=r"run pip install 'sslens\[detect\]'"):
+        need.gather(capture(plan.situation, plan.passes, plan.runner))
+    assert not (store.root / TRAININGS).exists()
+
+
 @pytest.mark.parametrize(
     ("name", "precision"),
     [("detections", "auto"), ("finetuned", "float32"), ("joined", "bfloat16")],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sslens.data.rle import import_hotcoco
 from sslens.errors import Doubt
 from sslens.progress import announce, progress
 from sslens.store import Store, digest, home
@@ -55,6 +56,7 @@ def train_all(captured: Captured, *, tuned: bool = False, several: bool = False)
     situation, store = captured.situation, captured.store or Store(home() / "store")
     protocol = Protocol.of(situation, tuned=tuned, several=several)
     runs = list_runs(situation, protocol, store)
+    _list_missing(runs, store)
     detectors = {run.member.name: _read(run) or _train(run) for run in runs}
     numbers = [one.numbers for one in detectors.values()]
     sizes = describe_areas(choose_areas(runs[0].train))
@@ -73,6 +75,19 @@ def train_all(captured: Captured, *, tuned: bool = False, several: bool = False)
         and protocol.settings.heads == "vitdet"
     )
     return DetectorSet(detectors, judged, sizes, protocol.describe(), as_published)
+
+
+def _list_missing(runs: Sequence[DetectorRun], store: Store) -> list[DetectorRun]:
+    """List the runs without numbers in the store.
+
+    Raises:
+        InputError: there are some, and the package that scores them is not installed: a detector is
+            scored after hours of training.
+    """
+    missing = [run for run in runs if not store.has(KIND, run.judged_key)]
+    if missing:
+        import_hotcoco()
+    return missing
 
 
 def _train(run: DetectorRun) -> "TrainedDetector":
@@ -232,7 +247,7 @@ def describe_cost(
     protocol = Protocol.of(situation, tuned=tuned, several=several)
     runs = list_runs(situation, protocol, store)
     yield f"detectors {protocol.describe()}"
-    missing = [run for run in runs if not store.has(KIND, run.judged_key)]
+    missing = _list_missing(runs, store)
     names = ", ".join(run.member.name for run in missing)
     if not missing:
         yield f"          of {len(runs)} models, all in the store"
@@ -252,7 +267,7 @@ def estimate_detectors(
             tuned, several = DETECTORS[name]
             protocol = Protocol.of(situation, tuned=tuned, several=several)
             runs = list_runs(situation, protocol, store)
-            missing = [run for run in runs if not store.has(KIND, run.judged_key)]
+            missing = _list_missing(runs, store)
             costs += [_estimate(missing)] if missing else []
     return costs
 
