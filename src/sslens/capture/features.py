@@ -264,6 +264,14 @@ def open_features(folder: Path | str) -> Features:
     Raises:
         InputError: the folder has no features; a shard is missing, cut off or of other features; or
             the ids are not those of the manifest.
+
+    >>> import sslens, tempfile
+    >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:8")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = sslens.extract(model, images, folder, taps=["norm"])
+    ...     values = open_features(folder).read("norm", "patch").clone()
+    >>> values.dtype, tuple(values.shape)
+    (torch.float16, (8, 64))
     """
     require_type(folder, (str, Path), "folder", "give the path of a folder of features")
     folder = Path(folder).expanduser()

@@ -46,6 +46,11 @@ def activations(
     """Return the outputs of the taps for one transformed batch of images, by tap name in the order
     of computation.
 
+    Args:
+        model: the model.
+        x: images as `model.transform` prepares them.
+        taps: the names of the taps; all unless given.
+
     Raises:
         InputError: a name is not a tap of the model, or `x` is not a batch of images.
 

@@ -45,7 +45,8 @@ class Command:
     state: str | None = None
     """Whose weights, in files that hold several sets, such as student or model_ema."""
     as_given: bool = False
-    """Sort nothing, also not what a shell made of a glob, and leave nothing out."""
+    """Keep the order of the files that are named, also of those that a shell made of a glob, and
+    leave none of them out; files of a folder are sorted in any case."""
 
 
 def run(command: Command, line: str, say: Text) -> Reply:

@@ -188,10 +188,22 @@ def path(
     Args:
         checkpoints: the folder that they are in, or files: the first is where the path begins.
         state: whose weights, in files that hold several sets, such as "student".
-        as_given: whether nothing is sorted by the numbers in names, and nothing left out.
+        as_given: whether files keep their order, and none is left out; those of a folder are sorted
+            by the numbers in their names in any case.
 
     Raises:
         InputError: there are fewer than two checkpoints, or they are not of one network.
+
+    >>> import tempfile, torch
+    >>> from safetensors.torch import save_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for epoch, weights in enumerate(([0.0, 0.0], [3.0, 0.0], [3.0, 4.0])):
+    ...         file = f"{folder}/epoch{epoch}.safetensors"
+    ...         save_file({"blocks.0.attn.qkv.bias": torch.tensor(weights)}, file)
+    ...     followed = path(folder)
+    >>> end = followed.answer.set_index("group").loc["attention"]
+    >>> float(end.displacement), float(end.length)  # √(3² + 4²), and 3 + 4
+    (5.0, 7.0)
     """
     from sslens.paths.order import order_checkpoints
 

@@ -38,7 +38,7 @@ def finetune(
     """Train a model and a classifier on top of it; returns the path of the last encoder.
 
     Args:
-        model: any model that `sslens.load` gives, except raw pixels.
+        model: a Vision Transformer, a ResNet or a ConvNeXt.
         images: labelled images.
         out: the run's folder, with the same files as `sslens.training.pretrain.pretrain` writes.
             Where `held` is given, also `best.safetensors`, the encoder of the best epoch. Both
