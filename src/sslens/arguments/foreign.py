@@ -111,7 +111,7 @@ def require_own_options(kind: type, prog: str, given: Sequence[str]) -> None:
     Traceback (most recent call last):
     sslens.errors.InputError: sslens compare has no --batch-size: give --batch 64.
     """
-    fields = tuple(_list_fields(kind))
+    fields = tuple(list_options(kind))
     for at, argument in enumerate(given):
         option, equals, value = argument.partition("=")
         option = option.replace("_", "-")
@@ -125,14 +125,15 @@ def require_own_options(kind: type, prog: str, given: Sequence[str]) -> None:
             raise InputError(f"{prog} has no {option}: {hint}.")
 
 
-def _list_fields(kind: Any) -> Iterator[str]:
-    """The options of a command and of its parts; of arguments without one what the help has."""
+def list_options(kind: Any) -> Iterator[str]:
+    """List the options of a command and of its parts; of arguments without one what the help
+    has."""
     hints = typing.get_type_hints(kind, include_extras=True)
     for entry in dataclasses.fields(kind):
         hint = hints[entry.name]
         base, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         if isinstance(base, type) and dataclasses.is_dataclass(base):
-            yield from _list_fields(base)
+            yield from list_options(base)
         elif tyro.conf.Positional in notes:
             shown = [one.metavar for one in notes if getattr(one, "metavar", None)]
             yield shown[0] if shown else entry.name.upper()

@@ -100,9 +100,9 @@ class Train:
     size: int | None = None
     """Side in pixels of the generated images; the preset's unless given."""
     preset: str | None = None
-    """official (RCDM's, 128 px), small64, small32, cpu32, or with --fast fast64, fast32: settings,
-    epochs and minibatch. The one that fits --size, or the images' size for the models, unless
-    given."""
+    """official (RCDM's, 128 px), official256, small64, small32, cpu32, or with --fast fast64,
+    fast32: settings, epochs and minibatch. Of small and fast ones that which fits --size, or the
+    images' size for the models, unless given."""
     epochs: int | None = None
     """Passes over the images; the preset's unless given."""
     batch_size: int | None = None
