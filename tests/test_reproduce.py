@@ -92,6 +92,11 @@ def test_own_models_play_roles(folder: str, tmp_path: Path) -> None:
     assert any(text.startswith("moco-v3-ft") for text in step.absent)
     alone = plan("cka-finetune", images=folder, models={"dino-ft": str(file)}, alone=True)
     assert list(alone.models) == ["dino-ft"]
+    assert alone.on == YOURS
+    seeds = {"mae": str(file), "mae-seed1": str(file), "mae-seed1-ft": str(file)}
+    first = dict(list(seeds.items())[:2])  # whose second has no place of its own in the exhibit
+    assert list(plan("probe-depth", images=folder, models=first, alone=True).models) == list(first)
+    assert list(plan("cka-finetune", images=folder, models=seeds, alone=True).models) == list(seeds)
     every = plan(
         "cka-blocks", models=dict.fromkeys(("moco-v3", "dino", "mae"), str(file)), alone=True
     )
@@ -148,6 +153,27 @@ def test_the_dry_run_says_steps_costs_and_what_would_not_run(
     assert "published           would not run: it needs ImageNet: give --images" in said
     assert "it would not run: name it, or give --costly" in said
     assert "of two processor cores" in said
+
+
+def test_the_dry_run_says_what_is_missing_once(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.pth").touch()
+    request = ReproduceRequest(
+        ("cka-blocks", "knn-depth", "agreement"),
+        images=folder,
+        models={"mae": str(tmp_path / "mine.pth"), "dino": str(tmp_path / "none.pth")},
+        made={"dino": "sslens pretrain dino"},
+        alone=True,
+        limit=64,
+    )
+    lines = list(describe_plan(request))
+    missing = [line for line in lines if "sslens pretrain dino" in line]
+    assert len(missing) == 1
+    assert missing[0].startswith("without: dino: no such weights are here")
+    assert not missing[0].endswith(")")  # told of all three
+    (few,) = [line for line in lines if "64 images are taken, not all" in line]
+    assert few.endswith("all")  # of both that have printed numbers
+    assert all("your models" in line for line in lines if line.startswith(request.exhibits))
+    assert sum("on the authors' weights and images about" in line for line in lines) == 3
 
 
 @pytest.mark.parametrize("name", ["paper", "scenes", "cifar10"])

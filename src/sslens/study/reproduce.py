@@ -62,10 +62,12 @@ def run(
     worker = Worker(request, out, store or Store(home() / "store"), command, spell)
     claim.take(out, overwrite=overwrite)
     done: list[ReproducedExhibit] = []
+    noted: set[str] = set()
     for step in steps:
         done.append(worker.carry_out(step))
-        for line in list_lines(done[-1]):
+        for line in list_lines(done[-1], noted):
             say(line)
+        noted.update(done[-1].notes)
         page = write_page(out, done, command)
     say(summarise(done))
     return page

@@ -1,5 +1,6 @@
 """The request to reproduce exhibits of the papers."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,8 @@ class ReproduceRequest:
             without it shipped models are studied on generated scenes.
         bank: the images that vote and train probes, in the place of `train`.
         coco: COCO's folder of images, and the annotation files that train and judge detectors.
-        models: sources of models by role, in the place of the authors' or the shipped ones.
+        models: sources of models by role, in the place of the authors' or the shipped ones; another
+            training joins the role as ROLE-seed1 (of mae-ft as mae-seed1-ft).
         generator: a diffusion model that makes images from features, for samples.
         limit: the largest number of images; an exhibit's own unless given.
         costly: whether exhibits that take long are computed even if they are not named.
@@ -61,7 +63,7 @@ class ReproduceRequest:
         chosen = self.chosen
         roles = {role for one in chosen for role in list_roles(one)}
         for role, source in self.models.items():
-            if role not in roles:
+            if role not in roles and name_role(role) not in roles:
                 raise InputError(f'These exhibits have no model "{role}": {nearest(role, roles)}')
             if role not in self.made or Path(source).exists():
                 zoo.check(source)
@@ -127,3 +129,12 @@ def list_roles(exhibit: Exhibit) -> list[str]:
     """List the roles of an exhibit's models, on all weights."""
     settings = [one for one in (exhibit.authors, exhibit.shipped) if one is not None]
     return list(dict.fromkeys(role for one in settings for role in (*one.models, *one.made)))
+
+
+def name_role(role: str) -> str:
+    """Name the role that a training plays, the first or another.
+
+    >>> name_role("mae-seed1"), name_role("moco-v3-seed2-ft")
+    ('mae', 'moco-v3-ft')
+    """
+    return re.sub(r"-seed[0-9]+(?=$|-ft$)", "", role)

@@ -10,7 +10,7 @@ from sslens import cards
 from sslens.exhibits import COCO_TRAIN, COCO_VAL, IMAGENET_TRAIN, IMAGENET_VAL, Exhibit, Setting
 from sslens.study.asked import Study
 from sslens.study.own_folders import OwnImages, find_images
-from sslens.study.reproduce_request import ReproduceRequest
+from sslens.study.reproduce_request import ReproduceRequest, name_role
 from sslens.zoo.cache import is_here
 
 #: hours up to which an exhibit is computed without being named
@@ -119,8 +119,7 @@ def plan_step(
         own: the user's images; None where there are none.
         reach: says why the weights of a card cannot be had; empty where they can.
     """
-    roles = {*exhibit.authors.models, *exhibit.authors.made}
-    yours = {role: source for role, source in request.here.items() if role in roles}
+    yours = _join(request.here, exhibit.authors)
     missing = _list_missing(request, exhibit, own)
     if not missing and exhibit.analyses:  # accuracies are of one model each, and fail alone
         models = _cast(request, exhibit.authors, yours)
@@ -150,14 +149,19 @@ def _list_missing(request: ReproduceRequest, exhibit: Exhibit, own: OwnImages | 
 def _list_made(request: ReproduceRequest, setting: Setting) -> dict[str, str]:
     """The commands that make models, by role: the user's, and unless these stand alone the
     setting's."""
-    roles = (*setting.models, *setting.made)
-    yours = {role: command for role, command in request.made.items() if role in roles}
+    yours = _join(request.made, setting)
     return yours if request.alone else {**setting.made, **yours}
+
+
+def _join(own: Mapping[str, str], setting: Setting) -> dict[str, str]:
+    """What a user gives by role, of the setting's roles alone; other trainings join theirs."""
+    roles = {*setting.models, *setting.made}
+    return {role: one for role, one in own.items() if role in roles or name_role(role) in roles}
 
 
 def _cast(request: ReproduceRequest, setting: Setting, yours: Mapping[str, str]) -> dict[str, str]:
     """The sources by role: the user's, and unless these stand alone the setting's."""
-    known = {role: own for role, own in yours.items() if role in (*setting.models, *setting.made)}
+    known = _join(yours, setting)
     return known if request.alone else {**setting.models, **known}
 
 
@@ -187,14 +191,14 @@ def _plan_authors(
         for role, command in _list_made(request, setting).items()
         if role not in models
     ]
-    differs = [f"{role} is yours ({source})" for role, source in yours.items()]
+    differs = [_write_yours(yours)] if yours else []
     differs += (
         own.differs if own is not None and IMAGENET_VAL in (setting.images, setting.bank) else ()
     )
     limit = request.limit if request.limit is not None else setting.limit
     if limit is not None and (setting.limit is None or limit < setting.limit):
         differs.append(f"{limit:,} images are taken, not {setting.limit or 'all'}")
-    on = YOURS if yours and set(yours) >= set(setting.models) else AUTHORS
+    on = YOURS if yours and set(yours) >= set(models) else AUTHORS
     return Step(
         exhibit,
         setting,
@@ -209,6 +213,18 @@ def _plan_authors(
         tuple(differs),
         _leave_out(request, exhibit, setting),
     )
+
+
+def _write_yours(yours: Mapping[str, str]) -> str:
+    """Say which models are the user's.
+
+    >>> _write_yours({"mae": "runs/mae"}), _write_yours({"mae": "a", "mae-seed1": "b"})
+    ('mae is yours (runs/mae)', 'mae and mae-seed1 are yours')
+    """
+    if len(yours) == 1:
+        ((role, source),) = yours.items()
+        return f"{role} is yours ({source})"
+    return f"{', '.join([*yours][:-1])} and {[*yours][-1]} are yours"
 
 
 def _plan_shipped(request: ReproduceRequest, exhibit: Exhibit, why: str) -> Step:

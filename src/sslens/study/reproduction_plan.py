@@ -1,10 +1,11 @@
 """The plan of a reproduction in words: steps, costs, and what would not be run and why."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from sslens.errors import as_argument, spell_parameters
 from sslens.study.reproduce_request import ReproduceRequest
 from sslens.study.reproduction import (
+    AUTHORS,
     SHIPPED,
     Step,
     describe_data,
@@ -23,8 +24,27 @@ def describe_plan(request: ReproduceRequest, spell: Spell = as_argument) -> Iter
     Raises:
         InputError: a source of images is not there.
     """
-    for step in plan_steps(request):
+    steps = plan_steps(request)
+    for step in steps:
         yield from describe_step(step, spell)
+    compared = [step for step in steps if step.on != SHIPPED and step.exhibit.published]
+    for begin, told in (
+        ("without", {step.name: step.absent for step in steps}),
+        ("not comparable with published numbers", {step.name: step.differs for step in compared}),
+    ):
+        for text in _join_exhibits(told):
+            yield spell_parameters(f"{begin}: {text}", spell)
+
+
+def _join_exhibits(told: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What is told of exhibits, each text once, with the exhibits that it is told of unless it is
+    told of all."""
+    by_text: dict[str, list[str]] = {}
+    for name, texts in told.items():
+        for text in texts:
+            by_text.setdefault(text, []).append(name)
+    for text, names in by_text.items():
+        yield text if len(names) == len(told) else f"{text} ({', '.join(names)})"
 
 
 def describe_step(step: Step, spell: Spell = as_argument) -> Iterator[str]:
@@ -42,8 +62,7 @@ def describe_step(step: Step, spell: Spell = as_argument) -> Iterator[str]:
         if step.costly:
             yield spell_parameters(f"{indent}{lacks[-1]}", spell)
     if not (step.lacks or step.costly):
-        on = "two processor cores" if step.on == SHIPPED else "one GPU like an H200, estimated"
-        yield f"{indent}about {spell_hours(step.setting.hours)} of {on}"
+        yield f"{indent}{_describe_cost(step)}"
     if step.why:
         yield spell_parameters(f"{indent}not on the authors' weights: {step.why}", spell)
     fetched = list_fetched(step)
@@ -51,7 +70,14 @@ def describe_step(step: Step, spell: Spell = as_argument) -> Iterator[str]:
         known = sum(card.size or 0 for card in fetched) / 1e6
         size = f", {known:,.0f} MB or more" if known else ""
         yield f"{indent}fetches {', '.join(card.name for card in fetched)}{size}"
-    for note in (*step.absent, *(f"{name}: {why}" for name, why in step.left_out.items())):
-        yield spell_parameters(f"{indent}without: {note}", spell)
-    for text in step.differs if step.on != SHIPPED else ():
-        yield f"{indent}not comparable with published numbers: {text}"
+    for name, why in step.left_out.items():
+        yield spell_parameters(f"{indent}without: {name}: {why}", spell)
+
+
+def _describe_cost(step: Step) -> str:
+    """How long a step takes, or what it would take on the authors' weights and ImageNet."""
+    hours = spell_hours(step.setting.hours)
+    if step.on == SHIPPED:
+        return f"about {hours} of two processor cores"
+    cost = f"about {hours} of one GPU like an H200, estimated"
+    return cost if step.on == AUTHORS else f"on the authors' weights and images {cost}"

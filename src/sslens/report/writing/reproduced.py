@@ -1,6 +1,6 @@
 """Words for a reproduction: what became of an exhibit, and a published number beside ours."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from sslens.report.outcomes import ComparedNumber, JudgedClaim, ReproducedExhibit
 from sslens.report.writing.numbers import list_names, spell_difference, spell_printed
@@ -101,8 +101,8 @@ def summarise(exhibits: Sequence[ReproducedExhibit]) -> str:
     return text
 
 
-def list_lines(one: ReproducedExhibit) -> Iterator[str]:
-    """Write what became of an exhibit in lines for a terminal."""
+def list_lines(one: ReproducedExhibit, noted: Collection[str] = ()) -> Iterator[str]:
+    """Write what became of an exhibit in lines for a terminal, without notes that were told."""
     yield f"{one.exhibit.name:<{WIDTH}}{write_state(one)}"
     begin = " " * WIDTH
     if one.exhibit.no_value and one.state != "failed":
@@ -117,4 +117,5 @@ def list_lines(one: ReproducedExhibit) -> Iterator[str]:
         why = f" ({claim.why})" if claim.outcome == "not run" else ""
         yield f"{begin}{claim.claim.upper()} {claim.outcome}{why}"
     for note in one.notes:
-        yield f"{begin}note: {note}"
+        if note not in noted:
+            yield f"{begin}note: {note}"
