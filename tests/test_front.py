@@ -48,7 +48,8 @@ from sslens.report.writing.advice import sentences
 from sslens.report.writing.alike import Beside, write_alike
 from sslens.report.writing.answer import Told, write_answer
 from sslens.report.writing.choosing import write_choice, write_pixels, write_separation
-from sslens.report.writing.front import ALIKE, APART, BEST, TOGETHER
+from sslens.report.writing.claims import write_claim
+from sslens.report.writing.front import ALIKE, APART, BEST, TOGETHER, WITHOUT_PIXELS
 from sslens.report.writing.numbers import spell_points
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.proportions import difference_of_shares
@@ -591,6 +592,35 @@ def test_a_claim_that_depends_on_the_tokens_is_one_answer() -> None:
     assert "over all tokens holds: CKA +0.20" in both.effect
     assert "in the CLS token contradicted: CKA -0.20" in both.effect
     assert both.strength == pytest.approx(5.0)
+
+
+def test_a_claim_that_the_pixels_turn_round_depends() -> None:
+    seen = verdict("c3", 0.1, "all").parts[0]
+    controls = [
+        Contrast(
+            f"{seen.contrast.a}, {WITHOUT_PIXELS}",
+            seen.contrast.b,
+            Estimate(*ends, "minibatches", 32),
+        )
+        for ends in (
+            (-0.2, -0.3, -0.1),
+            (0.2, 0.1, 0.3),
+            (-0.01, -0.3, 0.1),
+            (-0.012, -0.015, -0.01),
+        )
+    ]
+    words, texts = [], []
+    for control in controls:
+        reached = reach_verdict("c3", [seen], members={}, controls=[control], tokens="all")
+        (answer,) = front({}, [reached]).answers
+        words.append(answer.word)
+        texts.append(write_claim("It is so.", [reached]))
+        assert WITHOUT_PIXELS in answer.control
+        assert answer.control.startswith("the reverse, ") == (answer.word == "depends")
+        assert answer.effect.startswith("holds: ") == (answer.word == "depends")
+    assert words == ["depends", "holds", "holds", "holds"]  # open, or too little, reverses nothing
+    said = f"C3 holds in these models, the reverse with {WITHOUT_PIXELS}: It is so."
+    assert [said in text for text in texts] == [True, False, False, False]
 
 
 def test_answers_about_models_and_about_objectives_say_so() -> None:

@@ -172,6 +172,31 @@ class Verdict:
         return self.claim.upper() if re.fullmatch(r"c\d+", self.claim) else self.claim
 
     @property
+    def reversed_by(self) -> Mapping[str, Contrast]:
+        """The controls that are a part's own difference measured in another way, such as with the
+        pixels' Gram regressed out, and lie clearly on the other side of 0; by that way.
+
+        >>> from sslens.statistics.estimate import Estimate
+        >>> seen, left = (
+        ...     Estimate(value, value - 0.1, value + 0.1, "images", 90) for value in (0.3, -0.2)
+        ... )
+        >>> part = Part("", Contrast("JE", "REC", seen), 0.02, "cka")
+        >>> control = Contrast("JE, pixels regressed out", "REC", left)
+        >>> reach_verdict("c1", [part], members={}, controls=[control]).reversed_by.keys()
+        dict_keys(['pixels regressed out'])
+        """
+        other = {"more": "less", "less": "more"}
+        return {
+            control.a.removeprefix(f"{part.contrast.a}, "): control
+            for part in self.parts
+            for control in self.controls
+            if control.b == part.contrast.b
+            and control.a.startswith(f"{part.contrast.a}, ")
+            and control.difference.find_side(part.smallest)
+            == other.get(part.contrast.difference.find_side(part.smallest))
+        }
+
+    @property
     def strength(self) -> float:
         """How clear the verdict is, in smallest differences worth a word; verdicts on different
         claims are put in order by it.

@@ -34,7 +34,7 @@ def write_claim(words: str, verdicts: Sequence[Verdict]) -> str:
         verdicts: the verdicts on this claim, at least one.
     """
     sentences = [
-        f"{verdicts[0].label} {_write_outcomes(verdicts)}: {words}",
+        f"{verdicts[0].label} {_write_outcomes(verdicts).rstrip(',')}: {words}",
         *(_write_verdict(verdict) for verdict in verdicts),
         *_write_basis(verdicts),
         *_write_papers(verdicts[0].papers),
@@ -56,7 +56,8 @@ def _write_outcomes(verdicts: Sequence[Verdict]) -> str:
 
 def _make_predicate(verdict: Verdict) -> str:
     outcome = PREDICATES.get(verdict.outcome, verdict.outcome)
-    return f"{outcome} {verdict.scope}".strip()
+    ways = " and ".join(verdict.reversed_by)
+    return f"{outcome} {verdict.scope}".strip() + (f", the reverse with {ways}," if ways else "")
 
 
 def _write_verdict(verdict: Verdict) -> str:

@@ -18,6 +18,8 @@ from sslens.report.writing.numbers import (
 from sslens.statistics.estimate import SMALLEST, Contrast, explain
 from sslens.statistics.verdicts import Part, Verdict
 
+#: outcomes that a control may reverse
+DECIDED = ("holds", "contradicted")
 #: names that a sentence lists; of more it says how many there are
 LISTED = 4
 #: what the name of a difference says where the pixels' Gram is regressed out
@@ -86,7 +88,8 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
     """Write the verdicts on one claim, one for each choice of tokens, as one answer.
 
     If the outcomes differ by tokens, the answer is that it depends on them; it is as strong as the
-    weakest of them, and undecided if one is.
+    weakest of them, and undecided if one is. So it is where a control reverses the difference, as
+    with the pixels regressed out.
     """
     first = verdicts[0]
     outcomes = list(dict.fromkeys(one.outcome for one in verdicts))
@@ -102,7 +105,12 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
             else _write_outcome(one)
             for one in told
         ]
+    elif first.reversed_by and word in DECIDED:
+        word, effects = "depends", [f"{word}: {effects[0]}"]
     controls = [_write_control(one, first) for one in first.controls[:1] if first.parts]
+    if first.reversed_by:
+        controls = [_write_control(one, first) for one in first.reversed_by.values()][:1]
+        controls = [f"the reverse, {one}" for one in controls]
     over = ""
     if judged:
         over = spell_over(_choose_part(judged[0]).choose_contrast(judged[0].scope).difference)
