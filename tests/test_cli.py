@@ -480,9 +480,11 @@ def test_a_fault_of_ours_has_status_1_and_its_details_in_a_file(
         raise LookupError("nothing is\nthere")
 
     monkeypatch.setattr(knn_depth, "compute", compute)
-    assert run(f"{COMPARE} --analyses knn-depth --out out") == 1
-    err = capsys.readouterr().err
+    assert run(f"{COMPARE} --analyses knn-depth --out out --json") == 1
+    out, err = capsys.readouterr()
     (said,) = [line for line in err.splitlines() if line.startswith("sslens: ")]
+    error = said.removeprefix("sslens: ")
+    assert json.loads(out) == {"command": "compare", "status": 1, "error": error}
     assert (
         "this is a fault of sslens, not of your input (LookupError: nothing is); the details are in"
         in said

@@ -1,6 +1,7 @@
 """`sslens fingerprint`: the same bytes in another process, nothing computed twice, and no mistake
 that leaves anything."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -203,6 +204,20 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     (line,) = [line for line in err.splitlines() if line.startswith("sslens: ")]
     assert said in line
     assert {path: path.read_bytes() for path in place.rglob("*.*") if path.is_file()} == before
+
+
+def test_doctor_tells_what_a_fingerprint_is_of(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "random-0.fingerprint.safetensors"
+    assert main(LINE) == 0
+    capsys.readouterr()
+    assert main(["doctor", name]) == 0
+    assert "\nchecksums     right\n" in capsys.readouterr().out
+    assert main(["doctor", name, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads(json.dumps(read(Path(name)).to_json()))
+    assert told["images"]["count"] == 10
 
 
 def test_no_file_of_another_model_is_lost(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,9 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno in UNUSABLE and isinstance(error.filename, str):
             name = shorten(make_line(error.filename), 300)
             return _say_error(f"{name} cannot be used ({error.strerror}).", given)
-        return _fault()
+        return _fault(given)
     except Exception:
-        return _fault()
+        return _fault(given)
 
 
 @contextlib.contextmanager
@@ -288,16 +288,17 @@ def _say_error(text: str, given: Sequence[str], own: bool = False) -> int:
     return 2
 
 
-def _print_refusal(text: str, given: Sequence[str]) -> None:
+def _print_refusal(text: str, given: Sequence[str], status: int = 2) -> None:
     """Print as JSON that a command cannot be carried out, where JSON is asked for."""
     if ASKS_FOR_JSON in given:
         from sslens.arguments.answers import print_refusal
 
-        print_refusal(given[0], text, 2)
+        print_refusal(given[0], text, status)
 
 
-def _fault() -> int:
-    """Say that the fault is ours, in one sentence, with the traceback in a file."""
+def _fault(given: Sequence[str]) -> int:
+    """Say that the fault is ours, in one sentence, as JSON too where that is asked for, with the
+    traceback in a file."""
     import tempfile
     import traceback
 
@@ -312,7 +313,7 @@ def _fault() -> int:
         where = f"the details:\n{text}"
     error = sys.exception()
     last = f"{type(error).__name__}: {error}".splitlines()[0]
-    print(
-        f"sslens: this is a fault of sslens, not of your input ({last}); {where}.", file=sys.stderr
-    )
+    said = f"this is a fault of sslens, not of your input ({last}); {where}."
+    _print_refusal(said, given, 1)
+    print(f"sslens: {said}", file=sys.stderr)
     return 1

@@ -47,11 +47,11 @@ def run(command: Command, line: str, say: Text) -> int | None:
     """Carry it out: the diagnosis goes to standard output; why a file cannot be loaded goes to
     standard error too, unless both are one terminal. Returns the exit status."""
     from sslens import zoo
-    from sslens.fingerprint import describe, is_fingerprint
+    from sslens.fingerprint import describe, is_fingerprint, read
 
     path = Path(command.file)
     if path.is_file() and is_fingerprint(path):
-        print(describe(path))
+        print(json.dumps(read(path).to_json(), indent=2) if command.json else describe(path))
         return None
     zoo.check(command.file)
     from sslens.zoo import doctor
