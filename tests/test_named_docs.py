@@ -15,7 +15,7 @@ import sslens
 from sslens import cards
 from sslens.arguments.declared import list_recipes
 from sslens.arguments.foreign import list_options
-from sslens.cli import finetune, rcdm
+from sslens.cli import finetune, pretrain, rcdm
 from sslens.find import names, plugin
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +112,13 @@ def find(name: str) -> object:
         return getattr(find(module), last, None) if module else None
 
 
+def test_the_readme_has_every_part_of_the_package() -> None:
+    tree = read(ROOT / "README.md").partition("    src/sslens/\n")[2].partition("    tests/")[0]
+    parts = [one for one in (ROOT / "src" / "sslens").iterdir() if one.name[0] not in "_."]
+    shown = set(re.findall(r"[\w-]+\.py|[\w-]+(?=/ )", tree))
+    assert shown >= {one.name for one in parts if one.suffix == ".py" or one.is_dir()}
+
+
 def test_every_table_of_an_analysis_is_on_the_page_of_exhibits() -> None:
     text = read(ROOT / "docs" / "exhibits.md").partition("| analysis | tables |")[2]
     told: dict[str, set[str]] = {}
@@ -131,9 +138,12 @@ def test_every_table_of_an_analysis_is_on_the_page_of_exhibits() -> None:
 
 
 def test_the_help_names_every_preset() -> None:
-    for task, text in (("finetune", finetune.__file__), ("diffusion", rcdm.__file__)):
-        assert text is not None
-        assert set(list_recipes(task)) <= set(re.findall(r"[\w-]+", read(Path(text))))
+    helped = {"finetune": finetune, "diffusion": rcdm} | dict.fromkeys(
+        names("objectives"), pretrain
+    )
+    for learner, command in helped.items():
+        text = read(Path(str(command.__file__)))
+        assert set(list_recipes(learner)) <= set(re.findall(r"[\w-]+", text)), learner
 
 
 @pytest.mark.parametrize("name", sorted({*sslens.__all__} - {"Result"}))  # `compare` shows one

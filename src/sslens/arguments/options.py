@@ -18,7 +18,7 @@ class Common:
     seed: int = 0
     """Of every choice that is random."""
     limit: int | None = None
-    """Images taken at most, drawn by their ids and the seed."""
+    """Images taken at most, drawn by their ids and the seed; None takes all."""
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes a GPU where there is one."""
     dry_run: bool = False

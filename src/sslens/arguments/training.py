@@ -31,7 +31,8 @@ class TrainingOptions:
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with an image that cannot be decoded."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16 is autocast; losses are float32."""
+    """auto is bfloat16 where the device computes faster with it, else float32; bfloat16 is
+    autocast, and losses are float32."""
     compile: bool = False
     """Run the networks' blocks by code that torch generates for them first; the same but for
     rounding."""

@@ -243,8 +243,17 @@ def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: 
     minibatches and their rows.
 
     Args:
+        model: the model (`sslens.load`, `sslens.wrap`).
+        images: the images (`sslens.open_images`).
         tokens: which tokens' features are compared, "all", "cls" or "patch".
-        options: as the keyword arguments of `collect`.
+        options: plan, taps, store, device, precision and others, as `sslens.capture.collect` has
+            them.
+
+    Returns:
+        The Grams: `blocks` [tap, minibatch, image, image], about each minibatch's mean, in float32.
+
+    Raises:
+        InputError: the model has no such tap or tokens, or the plan is of other images.
 
     >>> import sslens
     >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:40")
@@ -265,9 +274,17 @@ def features(
     each image, in the order of `images`.
 
     Args:
+        model: the model (`sslens.load`, `sslens.wrap`).
+        images: the images (`sslens.open_images`).
         taps: the names of the taps; the outputs of all blocks, the final norm and raw pixels unless
             given.
-        options: as the keyword arguments of `collect`.
+        options: plan, store, device, precision and others, as `sslens.capture.collect` has them.
+
+    Returns:
+        The features: `read(tap, pooling)` is [image, dim], in float32.
+
+    Raises:
+        InputError: the model has no such tap.
 
     >>> import sslens
     >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:8")

@@ -55,12 +55,15 @@ def extract(
     shards, and need a folder that all of them see.
 
     Args:
+        model, images: as `sslens.features` takes them.
+        folder: a new folder, or one with a part of the same features.
         taps: the names of the taps; the outputs of all blocks and the final norm unless given.
-        poolings: some of "cls", "mean", "patch"; all that a tap has unless given.
+        poolings: some of "cls", "mean" and "patch"; all that a tap has unless given.
         dtype: "float16" (values to 65,504, 11 bits), or "float32".
         shard: the number of images in a file; 2,048 unless given, and fewer where a process would
             get no file.
         batch: the number of images in a forward pass.
+        device: the name of a torch device, or "auto".
         precision: of the forward pass, "float32", "bfloat16" or "float16".
         store: a store in which `collect` may have kept the same features; if so, they are copied
             without a pass. None unless given.

@@ -73,7 +73,8 @@ class Command:
     """Side in pixels of the square images that a model sees, if not the usual one; positions are
     resampled."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
-    """Of the forward pass; Grams are float32."""
+    """Of the forward pass; auto is bfloat16 where the device computes faster with it, else float32.
+    Grams are float32."""
     grid: Literal["converged", "paper", "small"] = "converged"
     """How probes are trained: to their optimum, at the papers' 216 settings, or at 8 of them."""
     groups: tuple[str, ...] = ()

@@ -58,7 +58,8 @@ class Command:
     """Side in pixels of the square images that a model sees, if not the usual one; positions are
     resampled."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
-    """Of the forward pass."""
+    """Of the forward pass; auto is bfloat16 where the device computes faster with it, else
+    float32."""
     figures: bool = False
     """Draw each figure for paper too, as SVG and PDF."""
 

@@ -68,7 +68,8 @@ class Command:
     """Side in pixels of the square images that the model sees, if not the usual one; positions are
     resampled."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
-    """Of the forward pass."""
+    """Of the forward pass; auto is bfloat16 where the device computes faster with it, else
+    float32."""
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with an image that cannot be decoded."""
     dry_run: bool = False

@@ -48,7 +48,8 @@ class Command:
     half: bool = False
     """float16, half the size, for sharing; CKA over minibatches of 32 changes by less than 5e-5."""
     taps: tuple[str, ...] = ()
-    """Which layers, by name, such as blocks.11; all of them unless given."""
+    """Which layers, by name, such as blocks.11; all of them unless given. norm2 adds the
+    normalisations after attention to all."""
     interpolation: Literal["own", "bicubic", "bilinear"] = "own"
     """How images are resampled: as the model's own transform has it, or in one way for all."""
     batch: int = 32
@@ -63,7 +64,8 @@ class Command:
     """Side in pixels of the square images that the model sees, if not the usual one; positions are
     resampled."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
-    """Of the forward pass; Grams are float32."""
+    """Of the forward pass; auto is bfloat16 where the device computes faster with it, else float32.
+    Grams are float32."""
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with an image that cannot be decoded."""
     dry_run: bool = False

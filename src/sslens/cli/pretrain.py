@@ -79,9 +79,10 @@ class Command:
     convnextv2_atto to convnextv2_huge, with _S for other images than 224 px."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
     recipe: str | None = None
-    """official or paper, for some objectives more: settings, epochs and minibatch as published.
-    The settings of official, or for a ResNet of the first that is meant for one, with other epochs
-    and minibatch, unless given."""
+    """official: settings, epochs and minibatch as published; of dino, mae and moco-v3 also paper,
+    of dino two-crops and resnet50, of moco-v3 resnet50-e100, resnet50-e300 and resnet50-e1000. The
+    settings of official, or for a ResNet of the first that is meant for one, with other epochs and
+    minibatch, unless given."""
     epochs: int | None = None
     """Passes over the images; the recipe's, or 100, unless given."""
     batch_size: int | None = None

@@ -58,8 +58,8 @@ class Command:
     taps: tuple[str, ...] = ()
     """Layers by name, such as blocks.5, or all; the last unless given."""
     pooling: tuple[Literal["cls", "mean", "patch", "flat"], ...] = ()
-    """The CLS token, the mean of all tokens, the mean of the patch tokens; the first that there is
-    unless given."""
+    """The CLS token, the mean of all tokens, the mean of the patch tokens, or flat, all numbers of
+    what has no tokens, such as raw pixels; the first that there is unless given."""
     with_last: bool = False
     """Each layer also together with the last one."""
     layers: tuple[int, ...] = (1,)
@@ -85,7 +85,8 @@ class Command:
     """Side in pixels of the square images that the model sees, if not the usual one; positions are
     resampled."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
-    """Of the forward pass."""
+    """Of the forward pass; auto is bfloat16 where the device computes faster with it, else
+    float32."""
     dry_run: bool = False
     """Check all that the run would check, print the plan and its cost, and stop."""
     overwrite: bool = False

@@ -39,7 +39,8 @@ class Command:
     words: tyro.conf.Positional[tuple[str, ...]] = ()
     """A card's name, or words to look for."""
     family: str | None = None
-    """JE (joint embedding), REC (reconstruction), supervised, language-image or distilled."""
+    """JE (joint embedding), REC (reconstruction), supervised, language-image, distilled, or
+    control."""
     objective: str | None = None
     """dino, mae, moco-v3, msn, fcmae, …"""
     arch: str | None = None
