@@ -1,6 +1,7 @@
 """Checkpoint files as the methods' authors write them, small, made from networks whose outputs are
 known."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -383,8 +384,7 @@ def _sslens() -> dict[str, Example]:
     }
 
 
-#: by the layout's name
-EXAMPLES: dict[str, Callable[[], dict[str, Example]]] = {
+LAYOUTS: dict[str, Callable[[], dict[str, Example]]] = {
     "mae": _mae,
     "moco-v3": _moco,
     "dino": _dino,
@@ -398,6 +398,8 @@ EXAMPLES: dict[str, Callable[[], dict[str, Example]]] = {
     **RELEASED,
     **STAGES,
 }
+#: by the layout's name; made once, so that a test that changes an example copies it first
+EXAMPLES = {layout: functools.cache(make) for layout, make in LAYOUTS.items()}
 
 
 def count(tree: Any) -> int:

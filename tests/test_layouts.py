@@ -402,8 +402,8 @@ def test_keys_of_two_methods_are_refused(tmp_path: Path) -> None:
 def test_two_layers_beside_a_backbone_are_no_classifier(tmp_path: Path) -> None:
     """One linear layer is a classifier whatever its name; of two none is told to be it."""
     tree = example("lightning", "supervised, with to_labels").tree
-    tree["state_dict"]["to_colours.weight"] = torch.ones(3, 64)
-    torch.save(tree, tmp_path / "a.pth")
+    weights = tree["state_dict"] | {"to_colours.weight": torch.ones(3, 64)}
+    torch.save({**tree, "state_dict": weights}, tmp_path / "a.pth")
     found = recognise(files.read_contents(tmp_path / "a.pth"), **HEADS)
     assert found.left_out == {"to_labels": 2, "to_colours": 1}
 
