@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 
-from sslens.comparisons import predictions
+from sslens.comparisons import predictions, probe_gaps, probe_training
 from sslens.comparisons.inputs import ModelInfo, Models
 from sslens.figure import Figure
 from sslens.find import plugin
 from sslens.models.about import About
+from sslens.probes.linear.converging import train_converged
+from sslens.probes.logistic import fit_logistic
 from sslens.report import writing
 from sslens.study.contract import needs_of
 from sslens.table import Results
+
+#: probes with few penalties: the others are tried only where the choice lies at an end
+FEW = functools.partial(fit_logistic, penalties=(1.0, 0.1, 0.01))
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,16 @@ class Given:
 def shorten_predictions(patch: pytest.MonkeyPatch) -> None:
     """Predict classes by probes of three folds and three penalties: probes have tests of their
     own, and weak penalties of a few images cost most."""
-    few = functools.partial(predictions.fit_logistic, penalties=(1.0, 0.1, 0.01))
     patch.setattr(predictions, "FOLDS", 3)
-    patch.setattr(predictions, "fit_logistic", few)
+    patch.setattr(predictions, "fit_logistic", FEW)
+
+
+def shorten_probes(patch: pytest.MonkeyPatch) -> None:
+    """Fit linear probes at three penalties and train deeper ones for few epochs."""
+    patch.setattr(probe_gaps, "fit_logistic", FEW)
+    patch.setattr(probe_training, "fit_logistic", FEW)
+    brief = functools.partial(train_converged, cap=5, rounds=0)
+    patch.setattr(probe_training, "train_converged", brief)
 
 
 def make_models(

@@ -17,7 +17,17 @@ import pytest
 import torch
 
 from detectors import levels_of, make_detectors
-from given import Given, ask, compute, draw, excuse, make_models, shorten_predictions, write
+from given import (
+    Given,
+    ask,
+    compute,
+    draw,
+    excuse,
+    make_models,
+    shorten_predictions,
+    shorten_probes,
+    write,
+)
 from sampling import make_samples
 from sslens.capture import Features, Grams, Maps
 from sslens.comparisons import compared as _compared
@@ -51,7 +61,7 @@ from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.paths.path import PathMeter
 from sslens.probes import decoder
-from sslens.probes.linear import converging, widening
+from sslens.probes.linear import widening
 from sslens.statistics.proportions import wilson
 from sslens.study.contract import needs_of
 from sslens.table import Results, Table
@@ -292,26 +302,35 @@ def path_of(name: str) -> Table:
 
 
 CASES = {
-    "two models of different depth": inputs(
-        {"mae": 2, "moco": 5}, ["random #0", "random #1", "pixels"], tokens=("all", "cls", "patch")
+    "two models of different depth": functools.partial(
+        inputs,
+        {"mae": 2, "moco": 5},
+        ["random #0", "random #1", "pixels"],
+        tokens=("all", "cls", "patch"),
     ),
-    "one model": inputs({"mae": 3}, ["random #0", "random #1", "pixels"]),
-    "no controls": inputs({"mae": 3, "moco": 3}),
-    "one model alone": inputs({"mae": 2}),
-    "five models": inputs({"a": 2, "b": 3, "c": 1, "d": 2, "e": 2}, ["random #0"], tokens=["all"]),
-    "no class token": inputs({"mae": 2, "moco": 2}, ["random #0", "pixels"], cls=False),
-    "pixels alone": inputs({"pixels": 0}),
-    "pixels beside a model": inputs({"mae": 2, "pixels": 0}, ["random #0"]),
-    "one minibatch": inputs(
-        {"mae": 2, "moco": 2}, ["random #0", "random #1", "pixels"], sizes=[36]
+    "one model": functools.partial(inputs, {"mae": 3}, ["random #0", "random #1", "pixels"]),
+    "no controls": functools.partial(inputs, {"mae": 3, "moco": 3}),
+    "one model alone": functools.partial(inputs, {"mae": 2}),
+    "five models": functools.partial(
+        inputs, {"a": 2, "b": 3, "c": 1, "d": 2, "e": 2}, ["random #0"], tokens=["all"]
     ),
-    "constant taps": inputs(
+    "no class token": functools.partial(
+        inputs, {"mae": 2, "moco": 2}, ["random #0", "pixels"], cls=False
+    ),
+    "pixels alone": functools.partial(inputs, {"pixels": 0}),
+    "pixels beside a model": functools.partial(inputs, {"mae": 2, "pixels": 0}, ["random #0"]),
+    "one minibatch": functools.partial(
+        inputs, {"mae": 2, "moco": 2}, ["random #0", "random #1", "pixels"], sizes=[36]
+    ),
+    "constant taps": functools.partial(
+        inputs,
         {"mae": 2, "moco": 2},
         ["random #0"],
         tokens=["all"],
         constant=["blocks.0", "blocks.0.norm1", "blocks.0.attn.qkv", "blocks.1.attn.qkv"],
     ),
-    "both families": inputs(
+    "both families": functools.partial(
+        inputs,
         {"dino": 3, "moco": 3, "mae": 3, "msn": 3, "mae-ft": 3, "dino-cnn": 4},
         ["random #0", "random #1", "pixels"],
         about={
@@ -323,7 +342,8 @@ CASES = {
             "dino-cnn": {"family": "JE", "objective": "dino", "arch": "resnet50", "network": "cnn"},
         },
     ),
-    "one family before and after, in one minibatch": inputs(
+    "one family before and after, in one minibatch": functools.partial(
+        inputs,
         {"mae": 3, "mae-ft": 3, "msn": 3},
         tokens=["all"],
         about={
@@ -333,13 +353,15 @@ CASES = {
         },
         sizes=[36],
     ),
-    "bare files": inputs(
+    "bare files": functools.partial(
+        inputs,
         {"mae": 2, "moco": 3},
         ["random #0", "random #1", "pixels"],
         cls=False,
         about={"mae": {"arch": None}, "moco": {"arch": None}},
     ),
-    "CNNs alone": inputs(
+    "CNNs alone": functools.partial(
+        inputs,
         {"dino-cnn": 3, "fcmae-cnn": 4},
         ["random #0"],
         cls=False,
@@ -357,14 +379,20 @@ CASES = {
 }
 
 
+@functools.cache
+def given_of(case: str) -> Given:
+    """What analyses are given in a case."""
+    return CASES[case]()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _few_permutations() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_compared, "PERMUTATIONS", 20)
-        # deeper probes of few trainings
+        # deeper probes of one training
         patch.setattr(widening, "RATES", (1e-3,))
         patch.setattr(widening, "DECAYS", (0.0,))
-        patch.setattr(converging, "PATIENCE", 1)
+        shorten_probes(patch)
         patch.setattr(decoder, "HIDDEN", 4)
         shorten_predictions(patch)
         yield
@@ -373,7 +401,7 @@ def _few_permutations() -> Iterator[None]:
 @functools.cache
 def results_of(name: str, case: str) -> Results:
     """The results of an analysis that is given what it says it needs, and nothing else."""
-    return compute(name, CASES[case])
+    return compute(name, given_of(case))
 
 
 def as_data(figure: Figure) -> list[Any]:
@@ -408,7 +436,7 @@ def as_data(figure: Figure) -> list[Any]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.replace(" ", "-"))
 @pytest.mark.parametrize("name", names("analyses"))
 def test_contract(name: str, case: str) -> None:
-    module, given = plugin("analyses", name), CASES[case]
+    module, given = plugin("analyses", name), given_of(case)
     assert module.TITLE.endswith("?")
     assert module.CAPTION.endswith(".")
     assert set(needs_of(name)) <= set(names("study/needs"))
@@ -464,7 +492,7 @@ def test_a_figure_of_every_analysis_is_rendered(name: str) -> None:
 
 @pytest.mark.parametrize("name", names("analyses"))
 def test_every_analysis_has_something_to_show_of_both_families(name: str) -> None:
-    assert excuse(name, CASES["both families"].models) is None
+    assert excuse(name, given_of("both families").models) is None
     assert write(name, results_of(name, "both families"))
 
 
@@ -485,7 +513,7 @@ def curves(figure: Figure, title: str) -> dict[str, Any]:
 
 def test_heat_maps_of_blocks_are_minibatch_cka() -> None:
     case = "two models of different depth"
-    grams = CASES[case].values["grams"]["all"]
+    grams = given_of(case).values["grams"]["all"]
     found = heatmaps(draw("cka-blocks", results_of("cka-blocks", case)))
     shown = ("mae", "moco", "random #0")
     assert set(found) == {f"{a} · {b}" for i, a in enumerate(shown) for b in shown[i:]}
@@ -501,7 +529,7 @@ def test_heat_maps_of_layer_types_are_minibatch_cka() -> None:
     found = heatmaps(draw("cka-layer-types", results_of("cka-layer-types", case)))
     assert set(found) == {f"{kind}: mae · moco" for kind in ("norm1", "qkv", "fc1")}
     for kind in ("norm1", "qkv", "fc1"):
-        a, b = (CASES[case].values["grams"]["all"][name].at(kind) for name in ("mae", "moco"))
+        a, b = (given_of(case).values["grams"]["all"][name].at(kind) for name in ("mae", "moco"))
         np.testing.assert_allclose(
             found[f"{kind}: mae · moco"].values, minibatch_cka(a, b), rtol=0, atol=1e-12
         )
@@ -515,7 +543,7 @@ def test_curves_are_cka_at_the_nearest_depth(title: str, tokens: str) -> None:
     others to 1."""
     case = "two models of different depth"
     lines = curves(draw("cka-blocks", results_of("cka-blocks", case)), title)
-    grams = CASES[case].values["grams"][tokens]
+    grams = given_of(case).values["grams"][tokens]
     compared = Comparison.of(*(grams[name].at("block") for name in ("mae", "moco")))
     rows, columns = [0, 0, 0, 1, 1], [0, 1, 2, 3, 4]
     line = lines["mae · moco"]
@@ -622,7 +650,7 @@ def test_pairs_are_held_against_permuted_images_as_each_alone_is() -> None:
             if a == b or cells.control.iloc[0]:
                 assert cells[["p", "threshold"]].isna().to_numpy().all()
                 continue
-            grams = CASES[case].values["grams"][tokens]
+            grams = given_of(case).values["grams"][tokens]
             pair = (grams[model].at(kind) for model in (a, b))
             null = compute_null(*pair, permutations=_compared.PERMUTATIONS, seed=0)
             np.testing.assert_array_equal(cells.p, null.p.ravel())
@@ -636,9 +664,9 @@ def test_pairs_are_held_against_permuted_images_as_each_alone_is() -> None:
 def test_random_initialisations_of_another_architecture_are_no_control() -> None:
     """Of bare files the architecture is unknown: nothing is said about random initialisations,
     whatever of these there are."""
-    twins = CASES["two models of different depth"].models
+    twins = given_of("two models of different depth").models
     assert find_twins(twins, "mae", "moco") == ("random #0", "random #1")
-    bare = CASES["bare files"].models
+    bare = given_of("bare files").models
     assert find_twins(bare, "mae", "moco") is None
     for name in ("cka-blocks", "cka-layer-types", "other-measures", "cka-distance"):
         results = results_of(name, "bare files")
@@ -691,7 +719,7 @@ def plain_knn(
 
 @pytest.mark.parametrize("with_bank", [False, True])
 def test_accuracies_are_those_of_a_plain_knn(with_bank: bool) -> None:
-    given = CASES["one model"]
+    given = given_of("one model")
     features = given.values["features"].images
     # a bank of other images whose ids are, as in two folders of one naming, those of the images
     others = {i: (label + 1) % 3 for i, label in LABELS.items()}
@@ -731,7 +759,7 @@ def test_accuracies_are_those_of_a_plain_knn(with_bank: bool) -> None:
 def test_a_sentence_says_which_images_chose_and_which_judge() -> None:
     """The best block is of all images, which chose it; what is to be used of the other ones, as on
     the first screen."""
-    results = compute("knn-depth", CASES["one model"])
+    results = compute("knn-depth", given_of("one model"))
     rows = first_table(results)
     rows = rows[(rows.vote == "weighted") & (rows.features == "raw")]
     (name,) = rows[~rows.control].model.unique()
@@ -753,7 +781,7 @@ def test_a_sentence_says_which_images_chose_and_which_judge() -> None:
 
 
 def test_few_images_lower_k() -> None:
-    given = CASES["one model alone"]
+    given = given_of("one model alone")
     few = IDS[:9]
     features = {
         name: Features.of(
@@ -799,7 +827,7 @@ def test_blocks_of_a_cnn_are_drawn_by_depth() -> None:
 
 
 def test_tokens_that_no_model_has_are_refused() -> None:
-    given = CASES["CNNs alone"].but(grams={"cls": {}})
+    given = given_of("CNNs alone").but(grams={"cls": {}})
     for name in ("cka-blocks", "cka-layer-types", "cka-distance", "other-measures"):
         with pytest.raises(
             InputError, match="no such tokens in dino-cnn and fcmae-cnn: ask for tokens all"
@@ -811,4 +839,4 @@ def test_tokens_that_no_model_has_are_refused() -> None:
     ("case", "special"), [("no controls", True), ("both families", False), ("CNNs alone", True)]
 )
 def test_distance_is_on_request_without_two_kinds_of_network(case: str, special: bool) -> None:
-    assert ask("cka-distance", "on_request", CASES[case].models) is special
+    assert ask("cka-distance", "on_request", given_of(case).models) is special

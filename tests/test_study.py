@@ -18,11 +18,10 @@ import torch
 from PIL import Image
 
 from forks import together
-from given import shorten_predictions
+from given import shorten_predictions, shorten_probes
 from sslens import fingerprint, study, zoo
 from sslens.arguments.spelling import as_option
 from sslens.capture.passes import grams
-from sslens.comparisons import probe_training
 from sslens.comparisons.inputs import needs
 from sslens.comparisons.own_claims import OwnClaim
 from sslens.data import open_images
@@ -32,7 +31,6 @@ from sslens.find import plugin
 from sslens.measures.cka import minibatch_cka
 from sslens.models.vit import ViTArch, describe
 from sslens.plan import Plan
-from sslens.probes.linear.converging import train_converged
 from sslens.store import Store, write_tensors
 from sslens.study import Study, planning
 from sslens.study.conditions import parse_condition
@@ -133,9 +131,8 @@ def short_probes() -> Iterator[None]:
     """Few epochs of deeper probes, few penalties of predictions: the probes have tests of their
     own."""
     with pytest.MonkeyPatch.context() as patch:
-        brief = functools.partial(train_converged, cap=5, rounds=0)
-        patch.setattr(probe_training, "train_converged", brief)
         shorten_predictions(patch)
+        shorten_probes(patch)
         yield
 
 
