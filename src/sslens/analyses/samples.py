@@ -26,7 +26,7 @@ CAPTION = (
     " in a row is what the features do not hold, if the samples are faithful: the table of fidelity"
     " says how often the source is the nearest of up to 1,000 images by the sample's own features"
     " (cosine, centred and whitened), beside a copy of the source that is shifted by one pixel, and"
-    " whether the samples look real to a model that did not condition them. First a sheet for each"
+    " whether the samples look real to another model, where there is one. First a sheet for each"
     " of four images, a model in a row, then a sheet for each model. All sheets are in the folder"
     " sheets."
 )
@@ -52,7 +52,7 @@ UNITS = {
     "cosine_low": "lower end of its 95 % interval over sources",
     "cosine_high": "upper end",
     "cosine_copy": "the same of the shifted copies",
-    "judge": "model that judges quality: it did not condition these samples",
+    "judge": "model that judges quality: another one of the study, or itself where there is none",
     "precision": "share of samples that lie among real images (3-NN), by the judge's features",
     "precision_low": "lower end of its 95 % interval over sources",
     "precision_high": "upper end",

@@ -76,7 +76,8 @@ class Command:
     arch: str
     """vit_SIZE_patchP_S: SIZE is nano, mini, tiny, small, base, large or huge; P the patch and S
     the image size in pixels. For dino, moco-v3 and supervised also resnet18 to resnet152, for fcmae
-    convnextv2_atto to convnextv2_huge, with _S for other images than 224 px."""
+    convnextv2_atto to convnextv2_huge, with _S for other images than 224 px; for 32 px also
+    resnet_mini_32 and convnextv2_mini_32."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
     recipe: str | None = None
     """official: settings, epochs and minibatch as published; of dino, mae and moco-v3 also paper,

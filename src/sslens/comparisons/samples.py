@@ -25,7 +25,8 @@ class ModelSamples:
         features: their features, by the model that conditioned them.
         copies: features of the sources shifted by one pixel.
         images: features of the images among which a source is ranked; the sources come first.
-        judge: the name of a model that did not condition these samples.
+        judge: the name of another model, which did not condition these samples; its own where there
+            is no other.
         judged: the samples' features by the judge.
         read: the factors that are read from the samples, draw by draw of each source; None where
             the images are no scenes.

@@ -43,7 +43,8 @@ def represent(
         models: the models.
         images: the images.
         tap: the tap of every model; the last one of each unless given.
-        tokens: the pooling; the CLS token, or the mean where there is none, unless given.
+        tokens: the pooling; as the model's own classifier read, else the CLS token, or the mean
+            where there is none, unless given.
         device: the name of a torch device.
         quiet: whether no progress is shown.
         store: where features are kept.
