@@ -243,10 +243,10 @@ def sample(command: Sample, say: Text) -> Path:
 
     for source in command.models:
         zoo.check(source)
-    for name in ("draws", "batch"):
-        if getattr(command, name) < 1:
+    for name, least in (("draws", 2), ("batch", 1)):  # what varies needs two samples of an image
+        if getattr(command, name) < least:
             raise InputError(
-                f"{name} is {getattr(command, name)}", mend=f"give 1 or more to {{{name}}}"
+                f"{name} is {getattr(command, name)}", mend=f"give {least} or more to {{{name}}}"
             )
     if not Path(command.generator).exists():
         raise InputError(
