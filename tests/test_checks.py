@@ -88,8 +88,8 @@ def test_an_axis_may_be_named_by_an_argument() -> None:
 def test_all_arguments_and_what_comes_back_are_checked() -> None:
     assert join("a", "b", times=2) == "a b a b"
     for wrong in (
-        lambda: join("a", 1),  # type: ignore[arg-type]
-        lambda: join("a", times="2"),  # type: ignore[arg-type]
+        lambda: join("a", 1),
+        lambda: join("a", times="2"),
         lambda: join("a", times=3),
         lambda: Pair(torch.ones(2), torch.ones(2), (1,)),  # type: ignore[arg-type]
     ):
@@ -109,7 +109,7 @@ def test_what_yields_is_called_with_what_it_takes() -> None:
     with contextmanager(count)(1) as number:
         assert number == 0
     with pytest.raises(TypeCheckError):
-        count("3")  # type: ignore[arg-type]
+        count("3")
 
 
 COMPILED = """

@@ -55,17 +55,23 @@ def find_trunks(states: Mapping[str, Mapping[str, Array]]) -> tuple[Trunk, ...]:
     >>> find_trunks({"teacher": {f"backbone.{name}": one for name in names}})
     (Trunk(state='teacher', prefix='backbone.', naming='vit'),)
     """
+    return _find_by_keys(tuple((state, tuple(weights)) for state, weights in states.items()))
+
+
+@functools.lru_cache(maxsize=4)
+def _find_by_keys(states: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[Trunk, ...]:
+    """Find them by the keys of each state dict alone; every layout asks for those of one file."""
     return tuple(_iterate_trunks(states))
 
 
-def _iterate_trunks(states: Mapping[str, Mapping[str, Array]]) -> Iterator[Trunk]:
+def _iterate_trunks(states: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Trunk]:
     spellings = _import_spellings()
-    for state, weights in states.items():
+    for state, keys in states:
         there = [
             (prefix, name)
             for name, spelling in spellings.items()
-            for prefix in _find_prefixes(weights, spelling.ANCHORS)
-            if _has_mark(weights, prefix, getattr(spelling, "MARK", None))
+            for prefix in _find_prefixes(keys, spelling.ANCHORS)
+            if _has_mark(keys, prefix, getattr(spelling, "MARK", None))
         ]
         for prefix, name in there:
             rivals = (spellings[other] for at, other in there if at == prefix)
@@ -79,23 +85,23 @@ def _import_spellings() -> Mapping[str, ModuleType]:
     return {name: plugin(SPELLINGS, name) for name in names(SPELLINGS)}
 
 
-def _find_prefixes(weights: Mapping[str, Array], anchors: Sequence[str]) -> Iterator[str]:
+def _find_prefixes(keys: Sequence[str], anchors: Sequence[str]) -> Iterator[str]:
     """What stands before the anchors, wherever all of them are."""
     first, *others = anchors
-    for key in weights:
+    for key in keys:
         prefix = key.removesuffix(first)
         if prefix == key or (prefix and not prefix.endswith((".", "/"))):
             continue
-        if all(any(name.startswith(prefix + other) for name in weights) for other in others):
+        if all(any(name.startswith(prefix + other) for name in keys) for other in others):
             yield prefix
 
 
-def _has_mark(weights: Mapping[str, Array], prefix: str, mark: str | None) -> bool:
+def _has_mark(keys: Sequence[str], prefix: str, mark: str | None) -> bool:
     """Whether a name after the prefix fits a pattern, where there is one."""
     if mark is None:
         return True
     fitting = re.compile(re.escape(prefix) + mark)
-    return any(fitting.fullmatch(name) for name in weights)
+    return any(fitting.fullmatch(name) for name in keys)
 
 
 def name_trunks(trunks: Iterable[Trunk]) -> dict[str, Trunk]:
