@@ -761,12 +761,13 @@ def test_a_sentence_says_which_images_chose_and_which_judge() -> None:
     the first screen."""
     results = compute("knn-depth", given_of("one model"))
     rows = first_table(results)
-    rows = rows[(rows.vote == "weighted") & (rows.features == "raw")]
+    rows = rows[rows.vote == "weighted"]
     (name,) = rows[~rows.control].model.unique()
     (said,) = [one for one in write("knn-depth", results) if one.startswith(name)]
     best = rows[rows.model == name].accuracy.max()
     assert f"20-NN {best:.1%} [" in said
-    assert "] of all 36 images, which also chose it; what is to be used, the" in said
+    assert "] of all 36 images, which also chose it among raw and standardised features;" in said
+    assert "; what is to be used, the" in said
     row = results["choices"].set_index("model").loc[name]
     which = "" if row.use == "chosen" else "usual_"
     assert f" at {row[which + 'tap']}" in said
@@ -776,8 +777,36 @@ def test_a_sentence_says_which_images_chose_and_which_judge() -> None:
     # without images that judge, only that these chose
     alone = Results({one: own for one, own in results.tables.items() if one != "choices"})
     (said,) = [one for one in write("knn-depth", alone) if one.startswith(name)]
-    assert "which also chose it, " in said
-    assert "against the best control, pixels (" in said
+    assert "which also chose it among raw and standardised features, " in said
+    best_row = rows[(rows.model == name) & (rows.accuracy == best)].iloc[0]
+    like = rows[rows.control & (rows.features == best_row.features)]
+    assert f"against the best control on {best_row.features} features, " in said
+    assert f" ({like.accuracy.max():.1%})" in said
+
+
+@pytest.mark.parametrize("families", [False, True])
+@pytest.mark.parametrize("kind", ["raw", "standardised"])
+def test_the_best_is_sought_among_raw_and_standardised_features(kind: str, families: bool) -> None:
+    """Of models and of controls alike, each with the kind of features that is best."""
+    results = results_of("knn-depth", "both families" if families else "one model")
+    frame = first_table(results).assign(accuracy=lambda rows: rows.accuracy / 2)
+    name = str(frame[~frame.control].model.iloc[0])
+    weighted = (frame.vote == "weighted") & (frame.features == kind)
+    for model, tap, accuracy in ((name, "blocks.1", 0.97), ("pixels", "pixels", 0.96)):
+        frame.loc[weighted & (frame.model == model) & (frame.tap == tap), "accuracy"] = accuracy
+    # plain majority is no part of it
+    frame.loc[frame.vote == "majority", "accuracy"] = 0.99
+    table = replace(results.tables["accuracies"], frame=frame)
+    said = write("knn-depth", Results({**results.tables, "accuracies": table}))
+    scaled = ", standardised" if kind == "standardised" else ""
+    if families:
+        (sentence,) = [one for one in said if "the classes are separated best" in one]
+        assert f"in {name} at blocks.1 with the CLS token{scaled} (97.0%)" in sentence
+        assert f"; the best control, pixels{scaled}, has 96.0%: of all 36 images" in sentence
+        assert sentence.endswith("which also chose these among raw and standardised features.")
+    else:
+        (sentence,) = [one for one in said if one.startswith(f"{name} separates")]
+        assert f"best at blocks.1 with the CLS token{scaled}: 20-NN 97.0% [" in sentence
 
 
 def test_few_images_lower_k() -> None:

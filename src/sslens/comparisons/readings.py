@@ -35,6 +35,15 @@ def name_pooling(pooling: str, *, cnn: bool = False) -> str:
     return "mean over places" if cnn and pooling == "mean" else READINGS[pooling]
 
 
+def name_features(features: str) -> str:
+    """Name the kind of features of k-NN as the end of a clause, where they are not as they come.
+
+    >>> name_features("standardised"), name_features("raw"), name_features("")  # "": of a probe
+    (', standardised', '', '')
+    """
+    return ", standardised" if features == "standardised" else ""
+
+
 def name_pooling_in(rows: pd.DataFrame, pooling: str) -> str:
     """Name a pooling of the models in some rows of a table: where they have neither a CLS token nor
     patch tokens beside others, such as CNNs, the mean is over places.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sslens.claims.advice import KnnChoice, ProbeChoice, Recommendation
-from sslens.comparisons.readings import name_pooling
+from sslens.comparisons.readings import name_features, name_pooling
 from sslens.report.writing.numbers import compare, spell_points, spell_share
 
 
@@ -74,8 +74,7 @@ def name_probe(choice: ProbeChoice, *, cnn: bool = False) -> str:
     pooling = name_pooling(choice.pooling, cnn=cnn)
     taps = " and ".join(choice.taps)
     if choice.k:
-        scaled = ", standardised" if choice.features == "standardised" else ""
-        return f"{choice.k}-NN of the {pooling} at {taps}{scaled}"
+        return f"{choice.k}-NN of the {pooling} at {taps}{name_features(choice.features)}"
     probe = "a linear probe" if choice.layers == 1 else f"a probe of {choice.layers} layers"
     return f"{probe} of the {pooling} at {taps}"
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 from sslens.claims.advice import Recommendation
 from sslens.comparisons.choices import Choice, Standing, rank_choices
-from sslens.comparisons.readings import name_pooling
+from sslens.comparisons.readings import name_features, name_pooling
 from sslens.report.front.screen import Answer
 from sslens.report.writing.front import BEST, HERE, explain_effect, list_few
 from sslens.report.writing.numbers import spell_over, spell_points, spell_share
@@ -218,7 +218,7 @@ def write_choice(
             f" {spell_points(ahead)}{between} {how}{_say_why(first, ahead)}."
         )
     pooling = name_pooling(first.use_pooling, cnn=first.model in cnns)
-    where = f"{pooling} at {' and '.join(first.use_taps)}"
+    where = f"{pooling} at {' and '.join(first.use_taps)}{name_features(first.use_features)}"
     parts = [f"{spell_share(first.use)} {over} {how} ({where})"]
     if next_ is not None:
         parts.append(f"{spell_points(next_.gains['first_over'])} over {next_.model}")

@@ -7,7 +7,13 @@ import pandas as pd
 
 from sslens.comparisons.choices import Choice, read_choices
 from sslens.comparisons.probing import read_accuracy, read_gain
-from sslens.comparisons.readings import READINGS, USUAL, name_pooling_in, name_usual
+from sslens.comparisons.readings import (
+    READINGS,
+    USUAL,
+    name_features,
+    name_pooling_in,
+    name_usual,
+)
 from sslens.report.writing.numbers import list_names, spell_count, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Estimate, Side
 from sslens.table import Results
@@ -31,23 +37,23 @@ SIDES: Mapping[Side, str] = {
 
 def sentences(results: Results) -> tuple[str, ...]:
     """Write from where joint-embedding models stay above reconstruction models, what standardised
-    features change, the best block and pooling of each model, which all images chose, beside what
-    is to be used of it on images that did not choose, and which models have none."""
+    features change, the best block, pooling and kind of features of each model, which all images
+    chose, beside what is to be used of it on images that did not choose, and which models have
+    none."""
     frame = results["accuracies"]
-    frame = frame[(frame.vote == "weighted") & (frame.features == "raw")]
+    frame = frame[frame.vote == "weighted"]
     constant = _write_constant(frame[~frame.control])
     frame = frame[frame.accuracy.notna()]
-    controls = frame[frame.control].sort_values("accuracy", kind="stable").to_dict("records")
-    control = controls[-1] if controls else None
+    controls = frame[frame.control]
     families = tuple(_write_families(results))
     choices = read_choices(results["choices"]) if "choices" in results else ()
     judged = {one.model: one for one in choices}
     models = list(frame[~frame.control].groupby("model", sort=False))
     best = (
-        (_write_all({str(name): rows for name, rows in models}, control),)
+        (_write_all({str(name): rows for name, rows in models}, controls),)
         if families
         else tuple(
-            _write_model(str(name), rows, control, judged.get(str(name))) for name, rows in models
+            _write_model(str(name), rows, controls, judged.get(str(name))) for name, rows in models
         )
     )
     return (
@@ -71,33 +77,40 @@ def _write_constant(frame: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-def _write_all(models: Mapping[str, pd.DataFrame], control: Mapping[str, Any] | None) -> str:
-    """Write the best block and pooling of every model, in one sentence.
+def _write_all(models: Mapping[str, pd.DataFrame], controls: pd.DataFrame) -> str:
+    """Write the best block, pooling and kind of features of every model, in one sentence.
 
     Args:
-        models: the rows of each model, a tap and pooling each.
-        control: the best row of any control; None without one.
+        models: the rows of each model: a tap, pooling and kind of features each.
+        controls: the rows of all controls.
     """
     parts = []
     for name, rows in models.items():
         best = _find_best(rows)
         accuracy = spell_share(Estimate(best["accuracy"]))
         parts.append(f"in {name} {_name_place(best, rows)} ({accuracy})")
-    beside = "" if control is None else _name_control(control)
-    images = int(next(iter(models.values())).images.iloc[0])
+    beside = "" if controls.empty else _name_control(_find_best(controls))
+    best = _find_best(next(iter(models.values())))
     return (
-        f"The classes are separated best {list_names(parts)}{beside}: {_name_images(images)} these."
+        f"By {best['k']}-NN the classes are separated best {list_names(parts)}{beside}:"
+        f" {_name_images(int(best['images']), 'these')}."
     )
 
 
-def _name_images(images: int) -> str:
-    """Say that an accuracy is of all images, among them those that found it the best."""
-    return f"of all {spell_count(images)} images, which also chose"
+def _name_images(images: int, what: str) -> str:
+    """Say that an accuracy is of all images, among them those that found it the best, and of which
+    kinds of features."""
+    return (
+        f"of all {spell_count(images)} images, which also chose {what} among raw and standardised"
+        " features"
+    )
 
 
 def _name_control(control: Mapping[str, Any]) -> str:
+    """Name the best control with its accuracy, and its features unless they are raw."""
     accuracy = spell_share(Estimate(control["accuracy"]))
-    return f"; the best control, {control['model']}, has {accuracy}"
+    named = f"{control['model']}{name_features(control['features'])}"
+    return f"; the best control, {named}, has {accuracy}"
 
 
 def _find_best(rows: pd.DataFrame) -> Mapping[str, Any]:
@@ -108,21 +121,23 @@ def _find_best(rows: pd.DataFrame) -> Mapping[str, Any]:
 
 
 def _name_place(row: Mapping[str, Any], rows: pd.DataFrame) -> str:
-    """Name the tap and the pooling of a row among all rows of its model."""
+    """Name the tap, the pooling and the kind of features of a row among all rows of its model."""
+    scaled = name_features(row["features"])
     if row["pooling"] == "flat":
-        return f"at {row['tap']}"
-    return f"at {row['tap']} with the {name_pooling_in(rows, row['pooling'])}"
+        return f"at {row['tap']}{scaled}"
+    return f"at {row['tap']} with the {name_pooling_in(rows, row['pooling'])}{scaled}"
 
 
 def _write_model(
-    name: str, rows: pd.DataFrame, control: Mapping[str, Any] | None, judged: Choice | None
+    name: str, rows: pd.DataFrame, controls: pd.DataFrame, judged: Choice | None
 ) -> str:
-    """Write the best block and pooling of one model, on raw features, and what is to be used of it.
+    """Write the best block, pooling and kind of features of one model, and what is to be used of
+    it.
 
     Args:
         name: of the model.
-        rows: its rows, a tap and pooling each.
-        control: the best row of any control; None without one.
+        rows: its rows: a tap, pooling and kind of features each.
+        controls: the rows of all controls.
         judged: what is to be used of the model, judged on images that did not choose; None where
             there are too few images.
     """
@@ -131,26 +146,28 @@ def _write_model(
     place = _name_place(best, rows)
     sentence = (
         f"{name} separates the classes best {place}: {best['k']}-NN {accuracy}"
-        f" {_name_images(int(best['images']))} it"
+        f" {_name_images(int(best['images']), 'it')}"
     )
     if judged is not None:
         return f"{sentence}; {_write_judged(judged, rows)}."
-    if control is None:
+    like = controls[controls.features == best["features"]]
+    if like.empty:
         return f"{sentence}; there is no control beside it."
-    gain = read_gain(best)
+    # the gain is over the best control with this kind of features, which need not be the best
+    gain, control = read_gain(best), _find_best(like)
     return (
-        f"{sentence}, {spell_points(gain)} against the best control, {control['model']}"
-        f" ({spell_share(Estimate(control['accuracy']))}){VERDICTS[gain.sign]}."
+        f"{sentence}, {spell_points(gain)} against the best control on {best['features']}"
+        f" features, {control['model']} ({spell_share(Estimate(control['accuracy']))})"
+        f"{VERDICTS[gain.sign]}."
     )
 
 
 def _write_judged(choice: Choice, rows: pd.DataFrame) -> str:
     """Write what is to be used of a model, and what it has on the images that did not choose."""
     pooling = name_pooling_in(rows, choice.use_pooling)
-    place = f"the {pooling} at {' and '.join(choice.use_taps)}"
-    scaled = ", standardised" if choice.use_features == "standardised" else ""
+    place = f"the {pooling} at {' and '.join(choice.use_taps)}{name_features(choice.use_features)}"
     said = (
-        f"what is to be used, {place}{scaled}, has {spell_share(choice.use)} on the"
+        f"what is to be used, {place}, has {spell_share(choice.use)} on the"
         f" {spell_count(choice.use.n)} images that did not choose"
     )
     gain = choice.over_pixels

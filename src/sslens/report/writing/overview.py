@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sslens.comparisons.choices import Choice
 from sslens.comparisons.likeness import Likeness
-from sslens.comparisons.readings import name_pooling
+from sslens.comparisons.readings import name_features, name_pooling
 from sslens.report.writing.numbers import spell_count, spell_level, spell_share
 
 
@@ -32,4 +32,4 @@ def write_note(choice: Choice, *, cnn: bool = False) -> str:
     """Write how well a model, a CNN if so said, separates the classes, and where."""
     how = f"{choice.k}-NN" if choice.k else f"probe of {choice.layers} layers"
     where = f"{name_pooling(choice.use_pooling, cnn=cnn)} at {' and '.join(choice.use_taps)}"
-    return f"{how} {spell_share(choice.use)}, {where}"
+    return f"{how} {spell_share(choice.use)}, {where}{name_features(choice.use_features)}"
