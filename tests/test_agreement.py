@@ -15,8 +15,10 @@ from sklearn.linear_model import LogisticRegression
 from given import Given, compute, make_models, shorten_predictions, write
 from sslens.analyses import agreement as analysis
 from sslens.capture import Features
-from sslens.comparisons.inputs import FeatureSets, Labels, Models
+from sslens.comparisons.inputs import FeatureSets, Labels, Models, ProbeSettings
 from sslens.comparisons.predictions import compute_probe_logits, deal_out, predict_classes
+from sslens.comparisons.probe_split import Split
+from sslens.comparisons.probing import ProbeSetup, make_usual_head
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.agreement import (
@@ -376,7 +378,7 @@ def test_a_probe_is_logistic_regression_at_the_penalty_chosen_on_held_out_images
     x, asked = (sets["dino"].read("norm", "cls") for sets in (features.bank, features.images))
     labels = np.array(list(known.bank.values()))
     held = deal_out(labels, tuple(known.bank)) == 0
-    assert held.sum() == 24
+    assert held.sum() == 24  # any images may choose the penalty
     found, why = compute_probe_logits(x, labels, held, asked, 6)
     assert why == ""
     train = x[~held].double().numpy()
@@ -401,6 +403,59 @@ def test_each_fold_is_predicted_by_probes_of_the_others() -> None:
     logits, _ = compute_probe_logits(x[rest], labels[rest], fold[rest] == 3, x[~rest], 6)
     torch.testing.assert_close(made.by_model["moco"].rankings.logits[~rest], logits)
     assert made.by_model["moco"].right.mean() > 0.4
+
+
+def test_with_a_bank_a_probe_has_one_accuracy_in_all_exhibits() -> None:
+    """The same images train it and choose its penalty as of the linear probes of `probe-depth`."""
+    given, names = study(bank=True), ("dino", "mae")
+    features, known = take(given)
+    sets = ({name: own[name] for name in names} for own in (features.images, features.bank))
+    features = FeatureSets(*sets)
+    made = predict_classes(features, known, "cls", seed=3)
+    assert made.folds == 0
+    split = Split.of(features, known, 3)
+    setup = ProbeSetup(given.models, features, split, ProbeSettings(), 3)
+    head = make_usual_head(features.images["dino"])
+    for name in names:
+        (outcome,) = setup.train(name, [head]).outcomes.values()
+        np.testing.assert_array_equal(made.by_model[name].right, outcome.right)
+    # a part of the bank that another seed draws chooses another penalty, or trains another probe
+    other = predict_classes(features, known, "cls", seed=4)
+    logits = (one.by_model["dino"].rankings.logits for one in (made, other))
+    assert not np.array_equal(*logits)
+
+
+def test_raw_pixels_are_predicted_from_at_the_size_at_which_probes_read_them() -> None:
+    features, known = take(study())
+    rng = np.random.default_rng(0)
+    wide = torch.from_numpy(rng.random((120, 3 * 16 * 16))).float()
+    small = torch.nn.functional.avg_pool2d(wide.view(-1, 3, 16, 16), 2).flatten(1)
+
+    def predict(values: torch.Tensor) -> torch.Tensor:
+        ids, taps = features.images["dino"].ids, [Tap("pixels", "pixels", 0.0)]
+        pixels = Features.of({("pixels", "flat"): values}, ids=ids, taps=taps, model="pixels")
+        made = predict_classes(FeatureSets({"pixels": pixels}), known, "mean")
+        return made.by_model["pixels"].rankings.logits
+
+    torch.testing.assert_close(predict(wide), predict(small))
+
+
+def test_without_a_bank_the_sentence_says_of_which_probes_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorten_predictions(monkeypatch)
+    for bank in (False, True):
+        given = study(60, bank=bank)
+        members = [one for one in given.models if one.name in ("dino", "moco")]
+        features, _ = take(given)
+        sets = (
+            {one.name: own[one.name] for one in members} if own else {}
+            for own in (features.images, features.bank)
+        )
+        alone = given.but(models=Models(tuple(members)), features=FeatureSets(*sets))
+        (said,) = write("agreement", compute("agreement", alone))
+        how = " of all 60, each image by one of 3 probes trained on others)"
+        assert (how in said) is not bank
 
 
 @pytest.mark.slow

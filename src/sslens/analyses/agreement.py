@@ -33,9 +33,10 @@ from sslens.table import Results
 TITLE = "Are the models right and wrong alike?"
 CAPTION = (
     "A linear probe of each model's last features ranks the classes of every image: a logistic"
-    " regression at its optimum, trained on the bank or, without one, on folds of the images that"
-    " it is not asked about; its penalty is chosen on a fifth of them. Features are those of centre"
-    " crops. Kendall's tau (τ-b) of two models' rankings is taken over the"
+    " regression at its optimum, trained on the bank less a fifth of each class that chooses its"
+    " penalty, as where probes are the exhibit; or without a bank on folds of the images that it is"
+    " not asked about, of which one chooses its penalty. Features are those of centre crops."
+    " Kendall's tau (τ-b) of two models' rankings is taken over the"
     " classes in the top k of either, and averaged over all images, over those that both have right"
     " and those that both have wrong; it is below 0 where the two tops hardly overlap, and the"
     " table has two other readings of a tau over the top k. Beside it stands that of chance: of"
@@ -59,6 +60,7 @@ UNITS = {
     "pooling": (
         "features that the probe reads after the last layer: cls, patch (mean of patch tokens) or"
         " mean; of a model that has no such tokens the mean over places, of pixels their values"
+        " at 8 × 8"
     ),
     "measure": (
         "tau: Kendall's τ-b over the classes in the top k of either; tau first: over the top k of"
@@ -70,6 +72,10 @@ UNITS = {
     ),
     "k": "of the top k; 0 for what looks at the first choice",
     "images": "all, both right or both wrong",
+    "folds": (
+        "probes of a model, each of which predicts its part of the images and was trained on others"
+        " of them; 0 where one probe of the bank predicts all"
+    ),
     "value": "of the measure; empty where no image defines it",
     "low": "lower end of the 95 % jackknife interval over images",
     "high": "upper end",
@@ -95,7 +101,7 @@ UNITS = {
     **CLASSES,
 }
 MEASURED = (
-    *("pooling", "measure", "k", "images", "value", "low", "high", "chance", "count"),
+    *("pooling", "folds", "measure", "k", "images", "value", "low", "high", "chance", "count"),
     *("less", "difference", "difference_low", "difference_high"),
 )
 TABLES: Mapping[str, tuple[str, ...]] = {
@@ -158,7 +164,7 @@ def _rows(
     models: Models, features: FeatureSets, labels: Labels, reading: str, seed: int
 ) -> Iterator[tuple[str, Row]]:
     """The rows of one pooling, each with the name of its table."""
-    made = predict_classes(features, labels, reading)
+    made = predict_classes(features, labels, reading, seed)
     predicted, count = made.by_model, made.classes
     names = [name for name in models.names if name in predicted]
     ks = [k for k in KS if k <= count] or [count]
@@ -176,6 +182,7 @@ def _rows(
             "model_b": b,
             "control": control,
             "pooling": reading,
+            "folds": made.folds,
             "relation": relate(models.about(a), models.about(b)),
             "accuracy_a": accuracy[a],
             "accuracy_b": accuracy[b],
@@ -191,7 +198,7 @@ def _rows(
             yield "pairs", row
     why = next((clause for name, clause in made.why.items() if not models.is_control(name)), "")
     for table, row in _compare_families(models, reading, compared):
-        yield table, row | counted | {"why": why}
+        yield table, row | counted | {"folds": made.folds, "why": why}
 
 
 def relate(one: About, other: About) -> str:

@@ -12,13 +12,16 @@ from torch import Tensor
 
 from sslens.capture import Column, Features
 from sslens.comparisons.inputs import FeatureSets, Labels
+from sslens.comparisons.probe_split import Split, explain_unfit_sets
+from sslens.comparisons.readings import read_features
 from sslens.errors import InputError
 from sslens.probes.agreement import Predicted
 from sslens.probes.logistic import fit_logistic
 
 #: rankings of classes are compared over the k classes at the top, for each of these k
 KS = (5, 10, 100)
-#: parts that images without a bank are dealt out to, and of which one of a bank chooses the penalty
+#: parts that images without a bank are dealt out to, so that every image is predicted by a probe of
+#: others
 FOLDS = 5
 
 
@@ -49,26 +52,33 @@ class Predictions:
         classes: the number of classes that can be predicted.
         why: what is wrong with a model's probes, as a clause, by the model's name; only of models
             that have a probe which has not converged inside its path of penalties.
+        folds: the number of probes of a model, each of which predicts its own part of the images;
+            0 where one probe of a bank predicts all.
     """
 
     by_model: Mapping[str, Predicted]
     classes: int
     why: Mapping[str, str]
+    folds: int
 
 
-def predict_classes(features: FeatureSets, labels: Labels, reading: str) -> Predictions:
+def predict_classes(
+    features: FeatureSets, labels: Labels, reading: str, seed: int = 0
+) -> Predictions:
     """Predict the class of each image with a logistic probe of each model
     (`sslens.probes.logistic`).
 
-    The bank trains the probe, a fifth of it chooses its penalty. Without a bank the images are
-    dealt out to five folds, class by class: the probe that predicts a fold has its penalty chosen
-    on the next one and is trained on the other three. Only classes with at least one training image
-    can be predicted.
+    With a bank it is the probe of the exhibits of probes: a part of the bank trains it and the
+    rest chooses its penalty, as `probe_split.Split` divides them. Without a bank those exhibits
+    test on half of the images; here the images are dealt out to five folds, class by class: the
+    probe that predicts a fold has its penalty chosen on the next one and is trained on the other
+    three. Only classes with at least one training image can be predicted.
 
     Args:
         features: the features of all models.
         labels: the class of each image.
         reading: the pooling of the features: "cls", "patch" or "mean".
+        seed: seed of the split of a bank.
 
     Raises:
         InputError: two models' features are of different images, or all training images are of one
@@ -83,6 +93,7 @@ def predict_classes(features: FeatureSets, labels: Labels, reading: str) -> Pred
         )
     place = {int(label): number for number, label in enumerate(classes)}
     numbers = np.array([place.get(labels.images[name], -1) for name in ids])
+    parts = _split_bank(features, labels, seed) if features.bank else None
     logits: dict[str, Tensor] = {}
     why: dict[str, str] = {}
     for model, own in features.images.items():
@@ -91,21 +102,39 @@ def predict_classes(features: FeatureSets, labels: Labels, reading: str) -> Pred
                 f"The features of {model} are of other images than those of the first model."
             )
         column, bank = find_last_column(own, reading), features.bank.get(model)
-        x = own.read(*column)
-        if bank is None:
+        x = read_features(own, *column)
+        if bank is None or parts is None:
             logits[model], why[model] = _predict_folds(x, numbers, ids, len(classes))
         else:
-            banked = np.array([place[labels.bank[name]] for name in bank.ids])
-            fold = deal_out(banked, bank.ids)
+            rows = np.concatenate(parts)
+            banked = np.array([place[labels.bank[bank.ids[row]]] for row in rows])
             logits[model], why[model] = compute_probe_logits(
-                bank.read(*column), banked, fold == 0, x, len(classes)
+                read_features(bank, *column)[torch.from_numpy(rows)],
+                banked,
+                np.arange(len(rows)) >= len(parts[0]),
+                x,
+                len(classes),
             )
     top = min(max(KS), len(classes))
     return Predictions(
         {model: Predicted.of(values, numbers, top) for model, values in logits.items()},
         len(classes),
         {model: clause for model, clause in why.items() if clause},
+        0 if features.bank else FOLDS,
     )
+
+
+def _split_bank(
+    features: FeatureSets, labels: Labels, seed: int
+) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " validation"]]:
+    """Divide the rows of the bank into those that train and those that choose the penalty: as of
+    the exhibits of probes, or by the folds where the bank has too few images for these."""
+    if explain_unfit_sets(features, labels) is None:
+        split = Split.of(features, labels, seed)
+        return split.train, split.validation
+    ids = next(iter(features.bank.values())).ids
+    fold = deal_out(np.array([labels.bank[name] for name in ids]), ids)
+    return np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
 
 
 def _predict_folds(

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64
 
 from sslens.capture import Column, Features
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
-from sslens.comparisons.probe_split import Split, explain_unfit
+from sslens.comparisons.probe_split import Split, explain_unfit_sets
 from sslens.comparisons.roles import JE, REC, list_names
 from sslens.comparisons.rows import Row
 from sslens.comparisons.separation import list_sides
@@ -103,7 +103,7 @@ def compare_with_probes(
     Yields:
         Rows, each after the name of its table; none if there are too few images for a probe.
     """
-    if not neighbours or _explain_unfit(features, labels) is not None:
+    if not neighbours or explain_unfit_sets(features, labels) is not None:
         return
     split = Split.of(features, labels, seed)
     gaps: Gaps = {}
@@ -129,16 +129,6 @@ def compare_with_probes(
     for scale, by_model in gaps.items():
         about = {"place": LAST_BLOCK, "main": True, "pooling": "", "features": scale}
         yield from _compare_families(models, by_model, about)
-
-
-def _explain_unfit(features: FeatureSets, labels: Labels) -> str | None:
-    """Say why the images are too few for a probe; None if they are enough."""
-    own, bank = (
-        np.array([known[name] for name in next(iter(sets.values())).ids]) if sets else None
-        for sets, known in ((features.images, labels.images), (features.bank, labels.bank))
-    )
-    assert own is not None
-    return explain_unfit(own, bank, labels.classes)
 
 
 def _fit(

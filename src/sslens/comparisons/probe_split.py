@@ -55,6 +55,30 @@ def explain_unfit(
     return f"{describe_fewest(bank is not None)}, and {classes[present[least]]} has {counts[least]}"
 
 
+def explain_unfit_sets(features: FeatureSets, labels: Labels) -> str | None:
+    """Say as `explain_unfit` why the images of some features, and of the bank where there is one,
+    are too few for a probe; None if they are enough.
+
+    Args:
+        features: the features of all models.
+        labels: the class of each image.
+
+    >>> import torch
+    >>> from sslens.capture import Features
+    >>> from sslens.models.taps import Tap
+    >>> x = torch.zeros(2, 1)
+    >>> one = Features.of({("norm", "cls"): x}, ids=("a", "b"), taps=[Tap("norm", "norm", 1.0)])
+    >>> explain_unfit_sets(FeatureSets({"mae": one}), Labels({"a": 0, "b": 1}, {}, ("cat", "dog")))
+    'without a bank a class needs four images, to train, to choose and to test on, and cat has 1'
+    """
+    own, bank = (
+        np.array([known[name] for name in next(iter(sets.values())).ids]) if sets else None
+        for sets, known in ((features.images, labels.images), (features.bank, labels.bank))
+    )
+    assert own is not None
+    return explain_unfit(own, bank, labels.classes)
+
+
 def describe_fewest(banked: bool) -> str:
     """Say how many images a class needs for a probe.
 

@@ -8,7 +8,13 @@ import pandas as pd
 from sslens.comparisons.readings import READINGS
 from sslens.comparisons.roles import JE, REC
 from sslens.probes.agreement import SUBSETS, Asked
-from sslens.report.writing.numbers import compare, spell, spell_effect, spell_share
+from sslens.report.writing.numbers import (
+    compare,
+    spell,
+    spell_count,
+    spell_effect,
+    spell_share,
+)
 from sslens.statistics.estimate import SMALLEST, Estimate
 from sslens.table import Results
 
@@ -100,6 +106,15 @@ def _explain_negative(asked: Asked, value: float) -> str:
     return ", below 0 because the two tops hardly overlap" if negative else ""
 
 
+def _name_folds(row: Mapping[str, Any]) -> str:
+    """Say of which probes the shares of right images are, where these are not the probes of the
+    sections on probes, which without a bank are tested on half of the images."""
+    if not row["folds"]:
+        return ""
+    count = spell_count(int(row["count"]))
+    return f" of all {count}, each image by one of {row['folds']} probes trained on others"
+
+
 def _write_pair(rows: Rows) -> str:
     """Write how far two models agree, beside the agreement of two random initialisations."""
     k = _find_smallest_top(rows)
@@ -115,7 +130,8 @@ def _write_pair(rows: Rows) -> str:
     sentence = (
         f"{same['model_a']} and {same['model_b']} predict the same class of {value} of the images"
         f" (F1 {spell(Estimate(f1['value']))}, of being right"
-        f" {spell(Estimate(f1_right['value']))}; right {' and '.join(accuracies)})"
+        f" {spell(Estimate(f1_right['value']))}; right {' and '.join(accuracies)}"
+        f"{_name_folds(same)})"
     )
     if _read(kappa).defined:
         sentence += f", with error consistency {spell(_read(kappa))}"
