@@ -30,10 +30,12 @@ from given import (
 )
 from sampling import make_samples
 from sslens.capture import Features, Grams, Maps
+from sslens.claims.advice import judge as judge_advice
 from sslens.comparisons import compared as _compared
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons.activations import ActivationPair, ActivationPairs, TapDifference
 from sslens.comparisons.altered import Altered, AlteredSets
+from sslens.comparisons.choices import read_choices
 from sslens.comparisons.inputs import (
     Factors,
     FeatureSets,
@@ -46,6 +48,7 @@ from sslens.comparisons.inputs import (
 )
 from sslens.comparisons.nulls import compute_null
 from sslens.comparisons.pool import Pool, ShownImages
+from sslens.comparisons.readings import find_over_places
 from sslens.comparisons.roles import find_twins
 from sslens.comparisons.segments import SegmentedImages, Segments, View
 from sslens.comparisons.targets import Targets, code_factors
@@ -57,11 +60,14 @@ from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Lines, Picture, Sheet, to_plotly
 from sslens.find import names, plugin
 from sslens.measures.cka import Comparison, minibatch_cka
-from sslens.models.about import About
+from sslens.models.about import About, Network
 from sslens.models.taps import Tap
 from sslens.paths.path import PathMeter
 from sslens.probes import decoder
 from sslens.probes.linear import widening
+from sslens.report.front.making import Compared, make_front
+from sslens.report.writing.advice import sentences as write_advice
+from sslens.report.writing.overview import write_note
 from sslens.statistics.proportions import wilson
 from sslens.study.contract import needs_of
 from sslens.table import Results, Table
@@ -853,6 +859,32 @@ def test_blocks_of_a_cnn_are_drawn_by_depth() -> None:
     line = curves(draw("knn-depth", results), "mean over places")["cnn"]
     np.testing.assert_allclose(line.x, [0.25, 0.5, 0.75, 1.0])
     assert set(first_table(results).kind) == {"block", "norm"}
+
+
+@pytest.mark.parametrize("network", ["cnn", "vit"])
+def test_a_mean_over_places_has_one_name_on_a_page(network: Network) -> None:
+    """Of a CNN, and of a network of patch tokens alone: in its section, its card, the advice and
+    the note of its point."""
+    taps = [Tap("layers.0", "block", 0.5), Tap("norm", "norm", 1.0)]
+    features = FeatureSets({"own": features_of("own", taps, ["mean"])})
+    labels = Labels(LABELS, classes=("a", "b", "c"))
+    models = Models((ModelInfo("own", about=About(network=network)),))
+    results = {
+        "knn-depth": compute("knn-depth", Given(models, {"features": features, "labels": labels}))
+    }
+    screen = make_front(results, (), models, Compared("photos", 36))
+    (card,) = screen.cards
+    (choice,) = read_choices(results["knn-depth"]["choices"])
+    over_places = find_over_places(results)
+    said = [
+        next(one for one in write("knn-depth", results["knn-depth"]) if one.startswith("own")),
+        card.use,
+        card.why,
+        write_advice(judge_advice(results), over_places)[0],
+        write_note(choice, places="own" in over_places),
+    ]
+    assert ["mean over places" in one for one in said] == [True] * 5
+    assert not any("tokens" in one for one in said)
 
 
 def test_tokens_that_no_model_has_are_refused() -> None:

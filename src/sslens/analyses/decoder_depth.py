@@ -17,7 +17,12 @@ from sslens.comparisons import sheets
 from sslens.comparisons.depth_lines import lines_by_depth
 from sslens.comparisons.inputs import FeatureSets, MapSets, Models
 from sslens.comparisons.pool import Pool, ShownImages
-from sslens.comparisons.readings import READINGS, choose_main_pooling, list_depths, read_features
+from sslens.comparisons.readings import (
+    choose_main_pooling,
+    list_depths,
+    name_pooling,
+    read_features,
+)
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row, make_results
 from sslens.figure import Figure, Lines
@@ -170,7 +175,8 @@ def _decode_pooled(
             place = {id_: row for row, id_ in enumerate(features.ids)}
             rows = torch.tensor([place[id_] for id_ in getattr(split, part)])
             parts[part] = read_features(features, tap.name, pooling)[rows].float()[:, None, None]
-        place_ = _describe(name, control, tap, READINGS[pooling])
+        places = not {"cls", "patch"} & set(own.poolings)
+        place_ = _describe(name, control, tap, name_pooling(pooling, places=places))
         yield _decode(place_, parts, split, SIDE, seed)
 
 

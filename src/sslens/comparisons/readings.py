@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sslens.capture import Column, Features
 from sslens.capture.pooling import choose_pooling as choose_pooling
+from sslens.table import Results
 
 #: the side in pixels to which raw pixels are shrunk before they are probed: probes are as wide as
 #: their features, and 32 px are 3,072 values
@@ -26,13 +27,51 @@ READINGS: Mapping[str, str] = {
 }
 
 
-def name_pooling(pooling: str, *, cnn: bool = False) -> str:
-    """Name a pooling in words; of a CNN, which has no tokens, the mean is over places.
+def name_pooling(pooling: str, *, places: bool = False) -> str:
+    """Name a pooling in words.
 
-    >>> name_pooling("mean"), name_pooling("mean", cnn=True)
+    Args:
+        pooling: a key of `READINGS`.
+        places: whether the mean is over places: of a CNN's map, or of patch tokens that have no
+            other tokens beside them (`find_over_places`).
+
+    >>> name_pooling("mean"), name_pooling("mean", places=True)
     ('mean of all tokens', 'mean over places')
     """
-    return "mean over places" if cnn and pooling == "mean" else READINGS[pooling]
+    return "mean over places" if places and pooling == "mean" else READINGS[pooling]
+
+
+def find_over_places(results: Mapping[str, Results]) -> frozenset[str]:
+    """Find the models of which the mean is the only pooling, so that it is over places: CNNs, and
+    networks of patch tokens alone.
+
+    Args:
+        results: of all analyses that ran, by name; tables without the columns `model` and
+            `pooling` say nothing.
+
+    >>> from sslens.table import Table
+    >>> rows = pd.DataFrame({"model": ["mixer", "vit", "vit"], "pooling": ["mean", "mean", "cls"]})
+    >>> table = Table(rows, {"model": "name", "pooling": "how tokens are pooled"})
+    >>> sorted(find_over_places({"knn-depth": Results({"accuracies": table})}))
+    ['mixer']
+    """
+    rows = [
+        table.frame[["model", "pooling"]]
+        for one in results.values()
+        for table in one.tables.values()
+        if {"model", "pooling"} <= set(table.frame.columns)
+    ]
+    if not rows:
+        return frozenset()
+    means = _find_means(pd.concat(rows).drop_duplicates())
+    return frozenset(str(name) for name in means[means].index)
+
+
+def _find_means(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Tell of each model with a mean, by its name, whether this is over places."""
+    poolings = rows.groupby("model").pooling.agg(set)
+    means = poolings[poolings.map(lambda own: "mean" in own)]
+    return means.map(lambda own: not own & {"cls", "patch"}).astype(bool)
 
 
 def name_features(features: str) -> str:
@@ -61,12 +100,10 @@ def name_pooling_in(rows: pd.DataFrame, pooling: str) -> str:
     >>> name_pooling_in(rows, "mean")
     'mean of all tokens or places'
     """
-    poolings = rows.groupby("model").pooling.agg(set)
-    means = poolings[poolings.map(lambda own: "mean" in own)]
-    without = means.map(lambda own: not own & {"cls", "patch"})
+    without = _find_means(rows)
     if pooling != "mean" or not without.any():
         return READINGS[pooling]
-    return name_pooling(pooling, cnn=True) if without.all() else f"{READINGS[pooling]} or places"
+    return name_pooling(pooling, places=True) if without.all() else f"{READINGS[pooling]} or places"
 
 
 def find_last_tap(features: Features) -> str:

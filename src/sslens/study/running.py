@@ -232,10 +232,12 @@ def _advise(results: Mapping[str, "Results"], sides: "SideNames | None") -> tupl
     from sslens.claims import advice
     from sslens.comparisons.dense_advice import judge_dense
     from sslens.comparisons.naming import rename_sides
+    from sslens.comparisons.readings import find_over_places
     from sslens.report.writing.advice import sentences
     from sslens.report.writing.dense_advice import sentences as write_dense
 
-    written = *sentences(advice.judge(results)), *write_dense(judge_dense(results))
+    said = sentences(advice.judge(results), find_over_places(results))
+    written = *said, *write_dense(judge_dense(results))
     return rename_sides(sides, written)
 
 

@@ -16,7 +16,8 @@ from sslens.comparisons.likeness import (
     make_dissimilarities,
     read_likenesses,
 )
-from sslens.comparisons.roles import CONTROL, PIXELS, is_cnn
+from sslens.comparisons.readings import find_over_places
+from sslens.comparisons.roles import CONTROL, PIXELS
 from sslens.comparisons.tuned import is_control
 from sslens.find import names, plugin
 from sslens.report.front.questions import (
@@ -108,7 +109,7 @@ def make_front(
     shown = _choose(answers, kept)
     rest = tuple(one for one in answers if one not in shown)
     advised = tuple(advice.judge(results))
-    cards = list(_make_cards(results, choices, models, advised))
+    cards = list(_make_cards(results, choices, advised))
     title = words.write_compared(models.studied, compared.images, compared.count, compared.total)
     if compared.classes is not None:
         title = f"{title}, {spell_classes(*compared.classes)}"
@@ -138,9 +139,7 @@ def _write_choice(
     advised: Sequence[Recommendation],
 ) -> str:
     """Say which model to use, or what is missing to choose one and to judge how alike they are."""
-    said = choosing.write_choice(
-        choices, [one for one in models.names if is_cnn(models.about(one))], advised
-    )
+    said = choosing.write_choice(choices, find_over_places(results), advised)
     compares = "cka-blocks" in results
     if compares and not choices and not compared.labelled:
         said = choosing.NO_LABELS
@@ -217,12 +216,12 @@ def _make_overview(
     leftmost = placed.index(PIXELS) if PIXELS in placed else 0
     found = place(make_dissimilarities(pairs, placed), leftmost=leftmost)
     by_model = {one.model: one for one in choices}
-    points = []
+    points, over_places = [], find_over_places(results)
     for name, (x, y) in zip(placed, found.places.tolist(), strict=True):
         choice = by_model.get(name)
         size = None if choice is None else choice.use.value
         family = models.about(name).family or ""
-        note = "" if choice is None else write_note(choice, cnn=is_cnn(models.about(name)))
+        note = "" if choice is None else write_note(choice, places=name in over_places)
         family = "" if family == CONTROL else family
         control = models.is_control(name) or is_control(models.about(name))
         ends = (None, None) if choice is None else (choice.use.low, choice.use.high)
@@ -240,7 +239,6 @@ def _make_overview(
 def _make_cards(
     results: Mapping[str, Results],
     choices: Sequence[Choice],
-    models: Models,
     advised: Sequence[Recommendation],
 ) -> Iterator[Card]:
     """The cards of all models in the order of the choices, then those for dense tasks."""
@@ -249,8 +247,9 @@ def _make_cards(
     order = {
         one.model: (places.get(one.model, len(names)), -one.use.accuracy.value) for one in advised
     }
+    over_places = find_over_places(results)
     for one in sorted(advised, key=lambda one: (bool(one.unsettled), *order[one.model])):
-        card = write_card(one, cnn=is_cnn(models.about(one.model)))
+        card = write_card(one, places=one.model in over_places)
         source = next((results[name] for name in advice.READS if name in results), None)
         yield card if source is None else replace(card, why=add_classes(card.why, source))
     for dense in sorted(judge_dense(results), key=lambda one: -one.miou.value):

@@ -1,15 +1,22 @@
 """Advice in sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sslens.claims.advice import KnnChoice, ProbeChoice, Recommendation
 from sslens.comparisons.readings import name_features, name_pooling
 from sslens.report.writing.numbers import compare, spell_points, spell_share
 
 
-def sentences(recommendations: Sequence[Recommendation]) -> tuple[str, ...]:
+def sentences(
+    recommendations: Sequence[Recommendation], over_places: Collection[str] = ()
+) -> tuple[str, ...]:
     """Write one recommendation per model, then how the recommendations were made; nothing if there
-    are none."""
+    are none.
+
+    Args:
+        recommendations: one a model.
+        over_places: the models of which the mean is over places (`readings.find_over_places`).
+    """
     if not recommendations:
         return ()
     images = recommendations[0].usual.accuracy.n
@@ -23,12 +30,13 @@ def sentences(recommendations: Sequence[Recommendation]) -> tuple[str, ...]:
         " gains are paired, with 95 % intervals over these images. Of other trainings of a model"
         " they say nothing."
     )
-    return (*(_write_recommendation(one) for one in recommendations), how)
+    written = (_write_recommendation(one, one.model in over_places) for one in recommendations)
+    return (*written, how)
 
 
-def _write_recommendation(one: Recommendation) -> str:
-    """Write the recommendation for one model."""
-    usual = f"the usual choice, {name_probe(one.usual)}"
+def _write_recommendation(one: Recommendation, places: bool) -> str:
+    """Write the recommendation for one model, of which the mean is over places if so said."""
+    usual = f"the usual choice, {name_probe(one.usual, places=places)}"
     if one.unsettled:
         return f"{one.model}: not decided, for {usual}, is not to be relied on: {one.unsettled}."
     accuracy = spell_share(one.usual.accuracy)
@@ -44,14 +52,14 @@ def _write_recommendation(one: Recommendation) -> str:
     if one.answer == "holds":
         gain = spell_points(one.gain.difference)
         return (
-            f"{one.model}: use {name_probe(one.use)}: {spell_share(one.use.accuracy)}, {gain} over"
-            f" {usual} ({accuracy}){after}."
+            f"{one.model}: use {name_probe(one.use, places=places)}:"
+            f" {spell_share(one.use.accuracy)}, {gain} over {usual} ({accuracy}){after}."
         )
     head = "not decided; meanwhile keep" if one.answer == "undecided" else "keep"
     against = compare(one.gain.difference, "it", "accuracy")
     return (
         f"{one.model}: {head} {usual}: {accuracy}. The best of {one.probes} {options} on"
-        f" {images}, {name_probe(one.best)}, is {against} on the test images{after}."
+        f" {images}, {name_probe(one.best, places=places)}, is {against} on the test images{after}."
     )
 
 
@@ -69,9 +77,9 @@ def _write_pixels(one: Recommendation) -> str:
     return f"; it is {compare(one.over_pixels, 'raw pixels', 'accuracy')}"
 
 
-def name_probe(choice: ProbeChoice, *, cnn: bool = False) -> str:
-    """Name a probe or k-NN with the features that it reads; of a CNN if so said."""
-    pooling = name_pooling(choice.pooling, cnn=cnn)
+def name_probe(choice: ProbeChoice, *, places: bool = False) -> str:
+    """Name a probe or k-NN with the features that it reads, with means over places if so said."""
+    pooling = name_pooling(choice.pooling, places=places)
     taps = " and ".join(choice.taps)
     if choice.k:
         return f"{choice.k}-NN of the {pooling} at {taps}{name_features(choice.features)}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from sslens.comparisons.readings import READINGS
+from sslens.comparisons.readings import name_pooling
 from sslens.comparisons.roles import JE, REC
 from sslens.probes.agreement import SUBSETS, Asked
 from sslens.report.writing.numbers import (
@@ -47,6 +47,11 @@ def sentences(results: Results) -> tuple[str, ...]:
     return tuple(_write_pair(rows) for rows in pairs[:MOST])
 
 
+def _name_reading(pooling: str) -> str:
+    """Name what the probes read; the mean is read only where no model has anything else."""
+    return name_pooling(pooling, places=True)
+
+
 def _write_unsettled(row: Mapping[str, Any], what: str) -> str:
     """Write why nothing is concluded from a number."""
     return f"Of {what} nothing is said, because a probe is not at its optimum: {row['why']}."
@@ -75,7 +80,7 @@ def _read_difference(row: Mapping[str, Any]) -> Estimate:
 def _write_families(families: pd.DataFrame, pooling: str) -> str:
     """Write for each number whether JE models agree more with each other than with REC models."""
     if families.why.iloc[0]:
-        what = f"{JE} and {REC} by the {READINGS[pooling]}"
+        what = f"{JE} and {REC} by the {_name_reading(pooling)}"
         return _write_unsettled(families.iloc[0].to_dict(), what)
     rows = _index_by_number(families[families.model_b == JE])
     k = _find_smallest_top(rows)
@@ -96,7 +101,8 @@ def _write_families(families: pd.DataFrame, pooling: str) -> str:
     groups = [f"{SIDES[side]}: {', '.join(numbers)}" for side, numbers in sides.items() if numbers]
     return (
         f"{JE} models with each other, against {JE} with {REC}"
-        f" ({families.members.iloc[0]}; probes of the {READINGS[pooling]}); {'; '.join(groups)}."
+        f" ({families.members.iloc[0]}; probes of the {_name_reading(pooling)});"
+        f" {'; '.join(groups)}."
     )
 
 

@@ -13,14 +13,14 @@ from sslens.statistics.estimate import SMALLEST, Answer, Contrast, Estimate
 NOTHING = "nothing beats the usual choice"
 
 
-def write_card(one: Recommendation, *, cnn: bool = False) -> Card:
+def write_card(one: Recommendation, *, places: bool = False) -> Card:
     """Write what to use of one model for classes of images.
 
     Args:
         one: what is recommended.
-        cnn: whether the model is a CNN.
+        places: whether the model's mean is over places (`readings.find_over_places`).
     """
-    usual = name_probe(one.usual, cnn=cnn)
+    usual = name_probe(one.usual, places=places)
     if one.unsettled:
         return Card(one.model, "undecided", f"{usual} is not to be relied on: {one.unsettled}", "")
     judged = spell_count(one.usual.accuracy.n)
@@ -36,10 +36,10 @@ def write_card(one: Recommendation, *, cnn: bool = False) -> Card:
     )
     return Card(
         one.model,
-        f"{_name_use(one.use, cnn=cnn)}: {spell_share(one.use.accuracy)}",
+        f"{_name_use(one.use, places=places)}: {spell_share(one.use.accuracy)}",
         _write_gain(one.answer, one.gain),
         _write_pixels(one),
-        f"{how}; {_name_both(name_probe(one.best, cnn=cnn), usual)}",
+        f"{how}; {_name_both(name_probe(one.best, places=places), usual)}",
         _beats_pixels(one.over_pixels),
     )
 
@@ -59,7 +59,7 @@ def write_dense_card(one: DenseRecommendation) -> Card:
     )
 
 
-def _name_use(choice: ProbeChoice, *, cnn: bool = False) -> str:
+def _name_use(choice: ProbeChoice, *, places: bool = False) -> str:
     """Name a choice in a few words.
 
     >>> _name_use(ProbeChoice(("norm",), "cls", 0, Estimate(0.9), 0.9, 20, "raw"))
@@ -70,7 +70,7 @@ def _name_use(choice: ProbeChoice, *, cnn: bool = False) -> str:
         how = f"probe of {choice.layers} layers"
     scaled = "standardised" if choice.k and choice.features == "standardised" else ""
     taps = " and ".join(choice.taps)
-    return ", ".join(filter(None, (how, name_pooling(choice.pooling, cnn=cnn), taps, scaled)))
+    return ", ".join(filter(None, (how, name_pooling(choice.pooling, places=places), taps, scaled)))
 
 
 def _name_both(best: str, usual: str) -> str:

@@ -183,14 +183,14 @@ def write_no_choice(reason: str) -> str:
 
 def write_choice(
     choices: Sequence[Choice],
-    cnns: Collection[str] = (),
+    over_places: Collection[str] = (),
     advised: Sequence[Recommendation] = (),
 ) -> str:
     """Write which model to use, or why none is to be preferred; empty where there is no model.
 
     Args:
         choices: what was chosen of each model and control.
-        cnns: the names of the CNNs among these.
+        over_places: the models of which the mean is over places (`readings.find_over_places`).
         advised: what is recommended of each model.
     """
     studied = [one for one in rank_choices(choices) if not one.control]
@@ -217,7 +217,7 @@ def write_choice(
             f"Not told apart{nor} {over}: {named},"
             f" {spell_points(ahead)}{between} {how}{_say_why(first, ahead)}."
         )
-    pooling = name_pooling(first.use_pooling, cnn=first.model in cnns)
+    pooling = name_pooling(first.use_pooling, places=first.model in over_places)
     where = f"{pooling} at {' and '.join(first.use_taps)}{name_features(first.use_features)}"
     parts = [f"{spell_share(first.use)} {over} {how} ({where})"]
     if next_ is not None:

@@ -28,8 +28,9 @@ def write_sized(choices: Sequence[Choice]) -> str:
     return f"Points: {how}, features to use, {spell_count(first.use.n)} images that did not choose"
 
 
-def write_note(choice: Choice, *, cnn: bool = False) -> str:
-    """Write how well a model, a CNN if so said, separates the classes, and where."""
+def write_note(choice: Choice, *, places: bool = False) -> str:
+    """Write how well a model separates the classes, and where; its mean is over places if so
+    said."""
     how = f"{choice.k}-NN" if choice.k else f"probe of {choice.layers} layers"
-    where = f"{name_pooling(choice.use_pooling, cnn=cnn)} at {' and '.join(choice.use_taps)}"
+    where = f"{name_pooling(choice.use_pooling, places=places)} at {' and '.join(choice.use_taps)}"
     return f"{how} {spell_share(choice.use)}, {where}{name_features(choice.use_features)}"

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from sslens.comparisons.probing import PLUS, read_accuracy, read_gain
-from sslens.comparisons.readings import READINGS, USUAL, name_pooling_in
+from sslens.comparisons.readings import USUAL, name_pooling_in
 from sslens.report.writing.numbers import spell_points, spell_share
 from sslens.report.writing.probing import (
     name_best_control,
@@ -52,7 +52,10 @@ def _write_changes(results: Results) -> Iterator[str]:
         sides = (
             rows[rows.model == after[side]].to_dict("records")[0] for side in ("against", "model")
         )
-        poolings = dict.fromkeys(READINGS[one["pooling"]] for one in sides)
+        probes = results["probes"]
+        poolings = dict.fromkeys(
+            name_pooling_in(probes[probes.model == one["model"]], one["pooling"]) for one in sides
+        )
         before = rows[rows.model == after["against"]].to_dict("records")[0]
         yield _write_change(before, after, " before and ".join(poolings))
 
