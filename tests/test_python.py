@@ -562,6 +562,63 @@ def test_reprs_are_short(result: Result) -> None:
     model = sslens.load(NANO)
     grams = sslens.grams(model, images)
     study = Study(models=(NANO, OTHER), images=images)
+@pytest.mark.filterwarnings("ignore::sslens.errors.Doubt")  # a CLS token starts as a constant
+def test_cka_beyond_the_pixels_is_there_for_every_choice_of_tokens() -> None:
+    """Raw pixels have no tokens: all their values are regressed out of each choice."""
+    from sslens.measures import measure
+
+    images = sslens.open_images("scenes:0:40")
+    one, other, pixels = (sslens.load(name) for name in ("scenes_dino", "scenes_mae", "pixels"))
+    values = sslens.grams(pixels, images)
+    both, patch = (
+        sslens.compare(
+            {"one": one, "other": other},
+            images,
+            analyses="cka-blocks",
+            limit=None,
+            quiet=True,
+            tokens=tokens,
+        )
+        for tokens in (("all", "cls"), ("patch",))  # with and without the choice of all tokens
+    )
+    for tokens, result in (("all", both), ("cls", both), ("patch", patch)):
+        sides = [sslens.grams(side, images, tokens=tokens) for side in (one, other)]
+        expected = measure("deconfounded-cka", *sides, values)
+        assert np.isfinite(expected).any()
+        found = result.cka("one", "other", measure="deconfounded-cka", tokens=tokens)
+        assert np.allclose(found, expected, atol=1e-5, equal_nan=True)
+        means = result.tables["cka-blocks/means"]
+        assert means[means.tokens == tokens].deconfounded.notna().any()
+        # the pixels are a model for each choice, too
+        beside = measure("cka", sides[0], values)
+        found = result.cka("one", "pixels", tokens=tokens)
+        assert np.allclose(found, beside, atol=1e-5, equal_nan=True)
+    assert patch.tables["cka-blocks/means"].tokens.unique().tolist() == ["patch"]
+    found = sslens.cka(
+        one, other, images, measure="deconfounded-cka", tokens="patch", limit=None, quiet=True
+    )
+    assert np.allclose(found, expected, atol=1e-5, equal_nan=True)
+
+
+def test_cka_beyond_the_pixels_says_how_to_give_them_where_there_are_none(result: Result) -> None:
+    grams = sslens.grams(sslens.load(NANO), sslens.open_images("scenes:0:40"))
+    assert result.grams is not None
+    own = {name: one for name, one in result.grams["all"].items() if name != "pixels"}
+    alone = replace(result, grams={"all": own})
+    for call, said in (
+        (
+            lambda: alone.cka("random #0", measure="deconfounded-cka"),
+            "compare with controls, which",
+        ),
+        (
+            lambda: sslens.cka(grams, measure="deconfounded-cka"),
+            "call sslens.measures.measure with",
+        ),
+    ):
+        with pytest.raises(InputError, match=f"there are none: {said}"):
+            call()
+
+
     plan = sslens.study.prepare(
         Study(models=NANO, images=images, analyses=("cka-blocks",), controls=False),
         sslens.store.Store(Path("store")),

@@ -10,7 +10,7 @@ import pandas as pd
 from sslens.capture import Grams
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.panels import LABELS, list_tokens_in, make_figure, shorten_taps
-from sslens.comparisons.roles import PIXELS
+from sslens.comparisons.roles import PIXELS, list_tokens
 from sslens.comparisons.targets import Targets
 from sslens.figure import Figure, Heatmap, Panel
 from sslens.measures.cka import Comparison
@@ -58,8 +58,8 @@ def compute(models: Models, *, grams: GramSets, targets: Targets, seed: int = 0)
     """
     rows = [
         row
-        for tokens, sets in grams.items()
-        for name, own in sets.items()
+        for tokens in list_tokens(models, grams)
+        for name, own in grams[tokens].items()
         for row in _rows(own, targets, model=name, tokens=tokens, models=models)
     ]
     return Results({"targets": Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)})

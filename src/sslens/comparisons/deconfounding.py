@@ -12,13 +12,33 @@ from sslens.statistics.sampled import Sampled, combine
 
 
 def find_pixels(grams: GramSets) -> Grams | None:
-    """Return the Grams of the raw pixels, which are among the controls for all tokens; None where
-    there are none, as among fingerprints alone."""
-    for sets in grams.values():
-        for one in sets.values():
-            if any(tap.kind == "pixels" for tap in one.taps):
-                return one.at("pixels")
+    """Return the Grams of the raw pixels, the same for every choice of tokens; None where there are
+    none, as among fingerprints alone."""
+    for one in _list_pixels(grams).values():
+        return one.at("pixels")
     return None
+
+
+def add_pixels(grams: GramSets, tokens: str) -> dict[str, Grams]:
+    """Return the Grams of each model for a choice of tokens, with those of the raw pixels, which
+    have no tokens and stand beside every choice.
+
+    Args:
+        grams: the Grams by tokens and model.
+        tokens: "all", "cls" or "patch".
+    """
+    own = grams.get(tokens, {})
+    return {**own, **{name: one for name, one in _list_pixels(grams).items() if name not in own}}
+
+
+def _list_pixels(grams: GramSets) -> dict[str, Grams]:
+    """The Grams of the raw pixels by the name that they have among the models."""
+    return {
+        name: one
+        for sets in grams.values()
+        for name, one in sets.items()
+        if any(tap.kind == "pixels" for tap in one.taps)
+    }
 
 
 def compare_with_pixels(grams: Grams, pixels: Grams) -> Sampled:

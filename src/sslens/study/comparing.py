@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from sslens.study.given import Model
     from sslens.study.result import Result
 
+#: how Grams that were made already are compared by a measure that needs the raw pixels
+OF_GRAMS = (
+    "call sslens.measures.measure with the Grams of the model pixels, or give models and {images}"
+)
+
 
 def compare(
     models: "Model | Sequence[Model] | Mapping[str, Model]",
@@ -93,7 +98,8 @@ def cka(
         a, b: models as `compare` takes them, or Grams (`sslens.grams`): the rows and the columns.
         images: whatever `sslens.open_images` takes; not needed with Grams or fingerprints.
         measure: another one of `sslens.measures`, such as "deconfounded-cka".
-        tokens: "all" (flattened), "cls" or "patch"; Grams have theirs already.
+        tokens: "all" (flattened), "cls" or "patch"; Grams have theirs already, and raw pixels have
+            all their values for each.
         limit, batch, store, quiet: as in `compare`.
         settings: seed, device, precision and on_bad, as in `compare`.
 
@@ -114,14 +120,20 @@ def cka(
     if grams:
         for one in given:
             require_type(one, Grams, "Grams", "give Grams of both, or two models and {images}")
-        return tabulate_similarity(grams[0], grams[-1], measure=measure)
+        return tabulate_similarity(grams[0], grams[-1], measure=measure, mend=OF_GRAMS)
     models = [*given, *(["pixels"] if wants_pixels(measure) and images is not None else [])]
     sample = choose_sample(models)
     more = {**collect_settings(settings, PassSettings), "tokens": (tokens,), "sample": sample}
     study = Study(models, images, ("cka-blocks",), None, limit, False, batch, **more)
     sets = _make_grams(study, tokens, open_store(store), quiet)
     pixels = sets[-1] if len(models) > len(given) else None
-    return tabulate_similarity(sets[0], sets[len(given) - 1], measure=measure, pixels=pixels)
+    return tabulate_similarity(
+        sets[0],
+        sets[len(given) - 1],
+        measure=measure,
+        pixels=pixels,
+        mend="give the {images} that the fingerprints are of",
+    )
 
 
 def _make_grams(study: Study, tokens: str, store: Store, quiet: bool) -> "list[Grams]":
@@ -130,6 +142,7 @@ def _make_grams(study: Study, tokens: str, store: Store, quiet: bool) -> "list[G
     Raises:
         InputError: a model has no such tokens.
     """
+    from sslens.comparisons.deconfounding import add_pixels
     from sslens.study.capturing import capture, gather
     from sslens.study.given import keep_devices
     from sslens.study.planning import prepare
@@ -138,7 +151,7 @@ def _make_grams(study: Study, tokens: str, store: Store, quiet: bool) -> "list[G
     with keep_devices(study.given):
         plan = prepare(study, store, quiet=quiet)
         captured = capture(plan.situation, plan.passes, plan.runner)
-    made: Mapping[str, Grams] = gather(captured, plan.analyses)["grams"].get(tokens, {})
+    made = add_pixels(gather(captured, plan.analyses)["grams"], tokens)
     names = {member.given: member.name for member in plan.members}
     for name in names.values():
         if name not in made:

@@ -38,6 +38,7 @@ from sslens.study.members import (
     load_members,
     require_recognised,
 )
+from sslens.study.needs.grams import PIXELS
 from sslens.study.passes import ActivationPass, PassRunner, describe_passes
 from sslens.study.places import require_places
 from sslens.study.related import describe_assumed, describe_related
@@ -266,6 +267,8 @@ def _conditions(
     ]
     if not tokens:
         return None
+    if PIXELS in one.reducers:  # which stand beside every choice of tokens
+        tokens = list(situation.study.tokens)
     return Conditions.of(
         one.model,
         one.images,

@@ -191,14 +191,18 @@ class Result:
             b: the name of another, for the columns; the model itself unless given.
             measure: another measure, such as "deconfounded-cka", which regresses the raw pixels out
                 (`sslens.measures`).
-            tokens: "all", "cls" or "patch"; the first of these that was compared unless given.
+            tokens: "all", "cls" or "patch"; the first of these that was compared unless given. Raw
+                pixels have no tokens: all their values stand beside each choice.
 
         Returns:
             A DataFrame with the names of the layers as index and columns.
 
         Raises:
-            InputError: no such model, measure or tokens.
+            InputError: no such model, measure or tokens, or no pixels for a measure that needs
+                them.
         """
+        from sslens.comparisons.deconfounding import add_pixels, find_pixels
+        from sslens.comparisons.roles import TOKENS
         from sslens.study.similarity import tabulate_similarity
 
         if not self.grams:
@@ -206,10 +210,17 @@ class Result:
                 "There are no Grams here: CKA is computed by sslens.compare, unless {analyses}"
                 " names others."
             )
-        chosen = tokens or next(iter(self.grams))
-        sets = _pick(self.grams, chosen, "choice of tokens")
+        choices = {name: add_pixels(self.grams, name) for name in self.grams if name in TOKENS}
+        sets = _pick(choices, tokens or next(iter(choices)), "choice of tokens")
         one, other = (_pick(sets, name, "model") for name in (a, b or a))
-        return tabulate_similarity(one, other, measure=measure, pixels=sets.get("pixels"))
+        return tabulate_similarity(
+            one,
+            other,
+            measure=measure,
+            pixels=find_pixels(self.grams),
+            mend="compare with {controls}, which the raw pixels are among, or give the name pixels"
+            " among the {models}",
+        )
 
     def save(
         self,

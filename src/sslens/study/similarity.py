@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from sslens.errors import warn_of_doubt
+from sslens.errors import InputError, warn_of_doubt
+from sslens.measures import explain_lack, wants_pixels
 from sslens.measures import measure as compute_measure
-from sslens.measures import wants_pixels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def tabulate_similarity(
-    a: "Grams", b: "Grams", *, measure: str = "cka", pixels: "Grams | None" = None
+    a: "Grams",
+    b: "Grams",
+    *,
+    measure: str = "cka",
+    pixels: "Grams | None" = None,
+    mend: str = "give {pixels}",
 ) -> "pd.DataFrame":
     """Compute a measure of all pairs of layers.
 
@@ -24,6 +29,7 @@ def tabulate_similarity(
         b: the Grams of another, for the columns.
         measure: the name of the measure.
         pixels: the Grams of the raw pixels, which some measures need.
+        mend: how the caller's user gives the pixels where there are none.
 
     Raises:
         InputError: there is no such measure, it needs the pixels, or the Grams are of other images.
@@ -37,6 +43,8 @@ def tabulate_similarity(
     """
     import pandas as pd
 
+    if lack := explain_lack(measure, pixels):
+        raise InputError(f"The measure {measure} cannot be computed: {lack}", mend=mend)
     values = compute_measure(measure, a, b, pixels)
     rows, columns = ([tap.name for tap in side.taps] for side in (a, b))
     frame = pd.DataFrame(values, pd.Index(rows, name=a.model), pd.Index(columns, name=b.model))
