@@ -240,6 +240,47 @@ def test_equal_weights_and_other_shapes_are_said() -> None:
     assert "of another number type" in tables["tensors"].state.tolist()
 
 
+def test_two_networks_have_no_change_of_a_classifier_that_is_left_over() -> None:
+    """Of a ViT and a CNN head.bias alone has one name and shape: nothing is said of its size."""
+    head = {"head.bias": np.ones(10, np.float32)}
+    a = {f"block_{n}_mlp.fc1.weight": np.ones((2, 2), np.float32) for n in range(1)}
+    a |= {"pos_embed": np.ones((5, 2), np.float32)}
+    b = {"conv1.weight": np.ones((2, 3, 7, 7), np.float32)}
+    changed = {"head.bias": 8 * head["head.bias"]}
+    tables, sentences = compare(weights("vit", **a, **head), weights("cnn", **b, **changed))
+    assert sentences[0] == (
+        "vit and cnn are not two states of one network: no tensor of the backbones is in both by"
+        " name and shape, so that no change is measured."
+    )
+    assert not re.search(r"\d%|°|head", " ".join(sentences).replace("head.bias", ""))
+    (pair,) = tables["pairs"].to_dict("records")
+    assert (pair["state"], pair["shared"], pair["measured"]) == ("other networks", 1, 0)
+    assert (pair["backbone_a"], pair["backbone_b"]) == (2, 1)
+    assert all(np.isnan(pair[name]) for name in ("relative", "angle", "head"))
+    assert "layers" not in tables
+    # the classifiers alone are compared where there is nothing else, of one tensor in good grammar
+    _, (alone, *_) = compare(weights("one", **head), weights("two", **changed))
+    assert "over the 1 tensor" in alone
+    _, (same, *_) = compare(weights("one", **head), weights("two", **head))
+    assert "the 1 tensor is equal, number for number" in same
+
+
+@pytest.mark.parametrize(("both", "more", "one"), [(4, 2, True), (4, 3, False), (0, 2, False)])
+def test_two_thirds_of_each_backbone_must_be_in_both(both: int, more: int, *, one: bool) -> None:
+    """4 of 6 tensors are two thirds; adapters, as these are, leave more, twice the depth half."""
+    shared = {f"norm{n}.weight": np.ones(3, np.float32) for n in range(both)}
+    longer = {f"norm{both + n}.weight": np.ones(3, np.float32) for n in range(more)}
+    moved = {name: 2 * value for name, value in shared.items()} | longer
+    own = {} if both else {"x": np.ones(1)}
+    _, (said, *_) = compare(weights("a", **shared, **own), weights("b", **moved))
+    assert ("weights changed by 100%" in said) == one
+    assert ("not two states of one network" in said) != one
+    # what is equal is said of any two: it misleads nobody
+    if both:
+        _, (said, *_) = compare(weights("a", **shared), weights("b", **shared, **longer))
+        assert f"the {both} tensors that both have in one shape are equal" in said
+
+
 # ------------------------------------------------------------------------------------------------
 # files
 

@@ -9,7 +9,14 @@ import pandas as pd
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row, make_results
-from sslens.comparisons.weight_changes import BUFFERS, join_changes, list_blocks, list_groups
+from sslens.comparisons.weight_changes import (
+    BUFFERS,
+    NOTHING,
+    OTHER_NETWORKS,
+    join_changes,
+    list_blocks,
+    list_groups,
+)
 from sslens.comparisons.weight_pairs import TensorPair, WeightPair, WeightSets, list_pairs
 from sslens.figure import Figure, Heatmap, Line, Lines, Panel
 from sslens.models.parts import find_block
@@ -39,6 +46,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("tensors_a", "tensors_b", "shared", *STATES, "renamed", "reshaped", "first", *CHANGE),
         *("branch_a", "branch_b", "others_a", "others_b"),
         *("measured", "head", "statistics", "statistics_state", "statistics_relative"),
+        *("backbone_a", "backbone_b"),
     ),
     "layers": (
         *("model_a", "model_b", "block", "depth", "kind", "state", "tensors", "equal", *CHANGE),
@@ -62,8 +70,9 @@ UNITS = {
     "unknown": "why a file's own names were compared, and not a network's; empty where they were",
     "state": (
         "equal (number for number), equal in float16 or in bfloat16 (both round to the same"
-        " numbers), changed, not finite; of a tensor also of another shape, of another number type,"
-        " only in A or only in B"
+        " numbers), changed, not finite; of two models also other networks (under two thirds of the"
+        " tensors of a backbone are in the other: no change is measured) or nothing in common; of a"
+        " tensor also of another shape, of another number type, only in A or only in B"
     ),
     "kinds_a": "number types in the first model's file",
     "kinds_b": "number types in the other model's file",
@@ -100,6 +109,8 @@ UNITS = {
         "of the shared tensors, ones of the backbone, over which norms, change, angle and largest"
         " are: all but the head's; of two heads alone, the head's"
     ),
+    "backbone_a": "parameters of the first model's backbone, as tensors: all but the head's",
+    "backbone_b": "the same of the other model's",
     "head": "‖θ_B − θ_A‖ / ‖θ_A‖ of the head beside the backbone; empty where there is none",
     "statistics": "running means and variances of batch normalisations that both have",
     "statistics_state": "of these: equal, equal in float16 or in bfloat16, changed, not finite",
@@ -145,8 +156,9 @@ def compute(models: Models, *, weights: WeightSets, seed: int = 0) -> Results:
 
 def _list_rows(pair: WeightPair) -> Iterator[tuple[str, Row]]:
     names = {"model_a": pair.model_a, "model_b": pair.model_b}
-    yield "pairs", names | _describe_pair(pair)
-    compared = pair.compared
+    row = _describe_pair(pair)
+    yield "pairs", names | row
+    compared = pair.compared if row["state"] != OTHER_NETWORKS else []
     blocks = list_blocks(one.name for one, _ in compared)
     kinds = [pair.kinds[one.name] for one, _ in compared]
     for block, kind, places in list_groups([one.name for one, _ in compared], kinds):
@@ -168,12 +180,14 @@ def _describe_pair(pair: WeightPair) -> Row:
     counted, compared = pair.counted, pair.compared
     states = [one.state for one in counted if pair.kinds[one.name] not in BUFFERS]
     trained = [one for one in compared if pair.kinds[one[0].name] not in BUFFERS]
-    whole = join_changes(change for _, change in trained)
+    state = join_changes(change for _, change in trained).state if trained else NOTHING
+    if state == "changed" and not pair.is_of_one_network:
+        state = OTHER_NETWORKS
     row: Row = {
         "method_a": pair.a.method,
         "method_b": pair.b.method,
         "unknown": pair.a.unknown or pair.b.unknown,
-        "state": whole.state if trained else "nothing in common",
+        "state": state,
         "tensors_a": len(pair.a.tensors),
         "tensors_b": len(pair.b.tensors),
         "shared": len(trained),
@@ -193,6 +207,9 @@ def _describe_pair(pair: WeightPair) -> Row:
         row[f"kinds_{side}"] = " and ".join(sorted(dict.fromkeys(kinds)))
         row[f"branch_{side}"] = weights.branch
         row[f"others_{side}"] = ", ".join(weights.others)
+        row[f"backbone_{side}"] = pair.count_backbone(side)
+    if state == OTHER_NETWORKS:
+        return row | {"measured": pair.count_backbone("both")}
     return row | _measure_parts(pair)
 
 

@@ -8,6 +8,8 @@ from typing import final
 
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.weight_changes import (
+    BUFFERS,
+    LEAST_SHARED,
     Change,
     find_kinds,
     measure_all,
@@ -86,6 +88,29 @@ class WeightPair:
     def compared(self) -> list[tuple[TensorPair, Change]]:
         """The tensors that both have in one shape, with the change of each; without counters."""
         return [(one, one.change) for one in self.counted if one.change is not None]
+
+    @property
+    def is_of_one_network(self) -> bool:
+        """Whether each backbone shares enough of its tensors with the other (`LEAST_SHARED`), so
+        that the two are states of one network. Two heads alone have no backbone."""
+        first, second = (self.count_backbone(side) for side in ("a", "b"))
+        return self.count_backbone("both") >= LEAST_SHARED * max(first, second)
+
+    def count_backbone(self, side: str) -> int:
+        """Count the parameters of a backbone, as tensors: of one model, or those that both have in
+        one shape.
+
+        Args:
+            side: whose they are, "a", "b" or "both".
+        """
+        own = [
+            one
+            for one in self.counted
+            if self.kinds[one.name] not in (*BUFFERS, "head") and not one.first.beside
+        ]
+        if side == "both":
+            return sum(one.change is not None for one in own)
+        return sum(getattr(one, side) is not None for one in own)
 
 
 def list_pairs(models: Models, weights: WeightSets) -> Iterator[WeightPair]:

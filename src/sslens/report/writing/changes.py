@@ -20,6 +20,7 @@ from sslens.report.writing.numbers import (
     spell_share,
 )
 from sslens.report.writing.weights_changed import (
+    are_other_networks,
     describe_statistics,
     describe_weights,
     find_most_changed,
@@ -90,7 +91,7 @@ def _write_weights(pair: Row, layers: pd.DataFrame, of: str) -> Answer:
     """Whether the weights are the same, and to what, or how far they are apart."""
     state, relative = str(pair["state"]), float(pair["relative"])
     effect = describe_weights(pair)
-    if not pair["shared"]:
+    if are_other_networks(pair):
         word = "not compared"
     elif state == "not finite":
         word = state
@@ -114,7 +115,7 @@ def _write_weights(pair: Row, layers: pd.DataFrame, of: str) -> Answer:
 
 def _write_untouched(pair: Row, layers: pd.DataFrame, of: str) -> Iterator[Answer]:
     """Which layers are equal number for number, where some are and others are not."""
-    if pair["state"] == "equal" or not pair["shared"] or not len(layers):
+    if pair["state"] == "equal" or are_other_networks(pair) or not len(layers):
         return
     untouched = list_untouched(layers)
     word = "these" if untouched else "none"

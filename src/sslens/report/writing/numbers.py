@@ -190,13 +190,17 @@ def spell_printed(value: float, kind: str) -> str:
     return f"{value:.3f}"
 
 
-def spell_count(count: int) -> str:
-    """Format a count with commas between thousands.
+def spell_count(count: int, noun: str = "") -> str:
+    """Format a count with commas between thousands, and what is counted.
 
-    >>> spell_count(1024)
-    '1,024'
+    Args:
+        count: the number.
+        noun: what is counted, of one; its plural ends in s.
+
+    >>> spell_count(1024), spell_count(1024, "tensor"), spell_count(1, "tensor")
+    ('1,024', '1,024 tensors', '1 tensor')
     """
-    return f"{count:,}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}" if noun else f"{count:,}"
 
 
 def spell_over(difference: Estimate) -> str:

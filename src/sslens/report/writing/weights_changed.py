@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from sslens.comparisons.weight_changes import BUFFERS
+from sslens.comparisons.weight_changes import BUFFERS, OTHER_NETWORKS
 from sslens.report.writing.numbers import (
     list_names,
     spell_count,
@@ -66,8 +66,8 @@ def _write_change(pair: Mapping[Any, Any]) -> str:
     names = f"{pair['model_a']} and {pair['model_b']}"
     effect = describe_weights(pair)
     state = str(pair["state"])
-    if not pair["shared"]:
-        return f"{names} have {effect}: their weights cannot be compared"
+    if are_other_networks(pair):
+        return f"{names} are not two states of one network: {effect}"
     if state == "equal":
         return f"{names} have the same weights: {effect}"
     if state == "not finite":
@@ -96,17 +96,19 @@ def describe_weights(pair: Mapping[Any, Any]) -> str:
         pair: a row of the table `pairs`.
     """
     every = _name_shared(pair)
+    are = "is" if pair["shared"] == 1 else "are"
     state, shared = str(pair["state"]), _count_shared(pair)
-    if not pair["shared"]:
-        return "no tensor of one name and shape"
+    if are_other_networks(pair):
+        return _describe_other_networks(pair)
     if state == "equal":
-        return f"{every} are equal, number for number"
+        return f"{every} {are} equal, number for number"
     if state == "not finite":
         broken = spell_count(pair["broken"])
         return f"{broken} of {shared} hold numbers that are not finite, the first {pair['first']}"
     relative = spell_relative(pair["relative"])
     if state.startswith("equal in"):
-        return f"{every} round to the same numbers (they differ by {relative} of their norm)"
+        round_ = "rounds" if pair["shared"] == 1 else "round"
+        return f"{every} {round_} to the same numbers (they differ by {relative} of their norm)"
     if pair["relative"] < CLOSE and has_head(pair) and pair["head"] >= CLOSE:
         close = f" to {relative} of its norm" if pair["relative"] else ""
         changed = spell_relative(pair["head"])
@@ -120,20 +122,47 @@ def describe_weights(pair: Mapping[Any, Any]) -> str:
         return f"the first is all zeros in the {shared} that both have"
     head = ""
     if has_head(pair):
-        every = every.replace(shared, f"{spell_count(pair['measured'])} tensors of the backbone")
+        measured = spell_count(int(pair["measured"]), "tensor")
+        every = every.replace(shared, f"{measured} of the backbone")
         head = f"; the head changed by {spell_relative(pair['head'])}"
     return f"changed by {relative} of their norm{_write_angle(pair)}, over {every}{head}"
 
 
+def are_other_networks(pair: Mapping[Any, Any]) -> bool:
+    """Whether two models have so little in common that they are no states of one network.
+
+    Args:
+        pair: a row of the table `pairs`.
+    """
+    return not pair["shared"] or str(pair["state"]) == OTHER_NETWORKS
+
+
+def _describe_other_networks(pair: Mapping[Any, Any]) -> str:
+    """Describe what two networks have in common, which is too little for a change of weights."""
+    if not pair["shared"]:
+        return "no tensor of one name and shape, so that no change of weights is measured"
+    if not pair["measured"]:
+        return (
+            "no tensor of the backbones is in both by name and shape, so that no change is measured"
+        )
+    first, second = (spell_count(int(pair[f"backbone_{side}"])) for side in ("a", "b"))
+    both = spell_count(int(pair["measured"]))
+    return (
+        f"of the {first} and {second} tensors of the backbones {both}"
+        f" {'is' if pair['measured'] == 1 else 'are'} in both by name and shape, too few for a"
+        " change to be measured"
+    )
+
+
 def _count_shared(pair: Mapping[Any, Any]) -> str:
-    return f"{spell_count(pair['shared'])} tensors"
+    return spell_count(int(pair["shared"]), "tensor")
 
 
 def _name_shared(pair: Mapping[Any, Any]) -> str:
     """Name the tensors that are compared."""
     if pair["only_a"] + pair["only_b"] + pair["unlike"]:
         return f"the {_count_shared(pair)} that both have in one shape"
-    return f"all {_count_shared(pair)}"
+    return f"{'all' if pair['shared'] > 1 else 'the'} {_count_shared(pair)}"
 
 
 def has_head(pair: Mapping[Any, Any]) -> bool:
@@ -177,7 +206,7 @@ def _write_angle(row: Mapping[Any, Any]) -> str:
 
 def _write_layers(pair: Mapping[Any, Any], layers: pd.DataFrame) -> Iterator[str]:
     """Write where weights changed most and least, and which were not touched."""
-    if pair["state"] == "equal" or not pair["shared"]:
+    if pair["state"] == "equal" or are_other_networks(pair):
         return
     states = layers.state
     kinds = layers[(layers.block == "") & (layers.kind != "") & (states != "equal")]
