@@ -348,9 +348,9 @@ def test_a_doubt_is_a_note(
     torch.save({"model": state | {"mask_token": torch.zeros(1, 1, 8)}}, "mae.pth")
     monkeypatch.setattr("warnings.filters", [])
     said = (
-        "mae.pth is read with 2 heads of attention, for a width of 128: no file tells them, and"
-        " with a wrong number the features are wrong. Give the number of the training as"
-        " mae.pth@heads=NUMBER."
+        "mae.pth is read with 2 heads, guessed: give @heads=NUMBER behind it. No file tells how"
+        " many the training had (for a width of 128), and with a wrong number the features are"
+        " wrong."
     )
     assert run("fingerprint mae.pth --images photos --batch 5 -o mae.safetensors") == 0
     assert f"note      {said}" in capsys.readouterr().err.splitlines()

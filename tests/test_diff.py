@@ -461,8 +461,8 @@ def test_a_side_that_seems_untrained_is_said_once_and_path_rounds_alike(
     assert cli.main(["diff", *map(str, files), "--out", str(out)]) == 0
     said = " ".join(capsys.readouterr().err.split())
     note = (
-        "fresh: All 9 normalisations are as at initialisation (weight 1, bias 0): the network"
-        " seems untrained."
+        "fresh: The network seems untrained: all 9 normalisations are as at initialisation (weight"
+        " 1, bias 0)."
     )
     assert said.count("note") == said.count(f"note: {note}") == 1
     assert note in (out / "report.html").read_text(encoding="utf-8")

@@ -155,7 +155,7 @@ def suspicious(tmp_path: Path, tree: Any, **options: Any) -> tuple[str, ...]:
 
 def test_a_network_as_it_was_initialised_is_suspicious(tmp_path: Path) -> None:
     said = suspicious(tmp_path, VIT.build(0).state_dict())
-    assert any("All 5 normalisations are as at initialisation" in each for each in said)
+    assert any("untrained: all 5 normalisations are as at initialisation" in each for each in said)
     assert any(each.startswith("All 8 biases of linear layers are zero") for each in said)
     assert suspicious(tmp_path, vit().state_dict()) == ()
     cnn = RESNET.build(0).state_dict()

@@ -79,7 +79,7 @@ def test_config_json_tells_heads_eps_and_statistics(tmp_path: Path) -> None:
     assert found.refused is None
     assert "heads" not in found.facts
     (folder / "config.json").unlink()
-    with pytest.warns(UserWarning, match=r"with 1 heads.*@heads=NUMBER"):
+    with pytest.warns(UserWarning, match=r"with 1 head, .*@heads=NUMBER"):
         zoo.load(folder)
 
 

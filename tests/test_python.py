@@ -272,7 +272,7 @@ def test_cautions_come_first_and_whole() -> None:
     assert [line.text[:6] for line in lines if line.kind == "control"][-1] == "pixels"
 
 
-@pytest.mark.parametrize("width", [60, 100])
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_no_caution_is_left_out_silently(width: int, count: int) -> None:
     long = [Caution(f"file {number} was guessed: " + "word " * 40 + "end.") for number in range(3)]
@@ -281,13 +281,73 @@ def test_no_caution_is_left_out_silently(width: int, count: int) -> None:
     lines = write_answer(rows, told, width)
     assert len(lines) <= MOST
     said = " ".join(line.text for line in lines if line.kind == "note")
+    begun = sum(f"note: file {number}" in said for number in range(3))
     whole = sum(str(one) in said for one in long)
-    cut = "(whole in the report)" in said
-    left = len(long) - whole - cut
-    assert left  # there is no room for all of them
-    cautions = "a caution" if left == 1 else "cautions"
-    more = "more " if whole or cut else ""
-    assert f"note: {left + 1} {more}notes in the report, {left} of them {cautions}." in said
+    assert whole < len(long)  # there is no room for all of them
+    left = len(long) - begun
+    if width >= 80:
+        assert whole < begun
+        assert f"note: … is whole in the report; {left + 1} more note" in said
+    else:
+        assert f"note: {left + 1} notes in the report, {left} of them cautions." in said
+    assert ("cautions" in said or "a caution" in said) == bool(left)
+
+
+#: the answers of a newcomer's comparisons: of a CNN and a ViT without known heads, and of a network
+#: of the user's own with fresh weights
+HEADS = Caution(
+    "vit_lightning.ckpt is read with 1 head, guessed: give @heads=NUMBER behind it. No file tells"
+    " how many the training had (for a width of 64), and with a wrong number the features are"
+    " wrong."
+)
+VIEWS = Caution(
+    "What differs between cnn and vit_lightning is not the models alone: cnn saw the central 87.5 %"
+    " of an image's shorter side (224 of 256 px) and vit_lightning 100.0 % (64 of 64 px)."
+)
+FRESH = Caution(
+    "mynet:build: The network seems untrained: all 7 normalisations are as at initialisation"
+    " (weight 1, bias 0)."
+)
+SHOWN = Caution(
+    "mynet:build does not say how its images are prepared: the shorter side to 64 px, the central"
+    " 64 px and ImageNet's colours are assumed."
+)
+PLAIN = [
+    "No file tells how images are prepared for cnn and vit_lightning " * 2,
+    "And another. " * 9,
+]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("cautions", [(HEADS, VIEWS), (FRESH, SHOWN)])
+@pytest.mark.parametrize("models", [2, 4, 7])
+def test_cautions_come_before_plain_notes_and_what_stands_below(
+    width: int, cautions: tuple[Caution, ...], models: int
+) -> None:
+    """Each caution is there with what to type; whole where there is room beside three rows."""
+    rows = make_rows([f"model {number}" for number in range(models)], controls=4)
+    for row, number in zip(rows[models:], (0, 1, 0, 1), strict=False):
+        row["model"] = f"random #{number} ({'resnet_16x32x64x128_1x1x1x1'[: 20 + number]})"
+    choice = (
+        "Nothing is shown to beat raw pixels by 20-NN on 130 images: cnn, the nearest, has +9.2"
+    )
+    choice += " points [-1.2, +19.6] over them."
+    told = Told("2 models", [*cautions, *PLAIN], (), "j7/report.html", "answer.csv", choice)
+    lines = write_answer(rows, told, width)
+    assert len(lines) <= MOST
+    assert max(len(line.text) for line in lines) <= width
+    notes = [line.text for line in lines if line.kind == "note"]
+    said = " ".join(notes)
+    for one in cautions:  # for heads these words have what to type
+        assert f"note: {' '.join(str(one).split()[:9])}" in said
+    if models == 2 and width >= 100:
+        assert all(str(one) in said for one in cautions)
+    assert "683 (k-NN) and 256 (probe) images" in said
+    shown = [line.text for line in lines if line.kind in ("model", "control")]
+    assert sum(one.startswith("model") for one in shown) >= 2
+    assert any(one.startswith("pixels *") for one in shown)
+    if not any(name.startswith("random") for name in shown):
+        assert "a: resnet" not in said  # letters are explained where they stand
 
 
 def test_the_answer_has_the_choice_of_the_first_screen_and_names_what_k_nn_reads() -> None:
@@ -502,6 +562,63 @@ def test_cka_beyond_the_pixels_says_where_it_is_undefined() -> None:
     assert np.allclose(beyond, expected, atol=1e-5, equal_nan=True)
 
 
+@pytest.mark.filterwarnings("ignore::sslens.errors.Doubt")  # a CLS token starts as a constant
+def test_cka_beyond_the_pixels_is_there_for_every_choice_of_tokens() -> None:
+    """Raw pixels have no tokens: all their values are regressed out of each choice."""
+    from sslens.measures import measure
+
+    images = sslens.open_images("scenes:0:40")
+    one, other, pixels = (sslens.load(name) for name in ("scenes_dino", "scenes_mae", "pixels"))
+    values = sslens.grams(pixels, images)
+    both, patch = (
+        sslens.compare(
+            {"one": one, "other": other},
+            images,
+            analyses="cka-blocks",
+            limit=None,
+            quiet=True,
+            tokens=tokens,
+        )
+        for tokens in (("all", "cls"), ("patch",))  # with and without the choice of all tokens
+    )
+    for tokens, result in (("all", both), ("cls", both), ("patch", patch)):
+        sides = [sslens.grams(side, images, tokens=tokens) for side in (one, other)]
+        expected = measure("deconfounded-cka", *sides, values)
+        assert np.isfinite(expected).any()
+        found = result.cka("one", "other", measure="deconfounded-cka", tokens=tokens)
+        assert np.allclose(found, expected, atol=1e-5, equal_nan=True)
+        means = result.tables["cka-blocks/means"]
+        assert means[means.tokens == tokens].deconfounded.notna().any()
+        # the pixels are a model for each choice, too
+        beside = measure("cka", sides[0], values)
+        found = result.cka("one", "pixels", tokens=tokens)
+        assert np.allclose(found, beside, atol=1e-5, equal_nan=True)
+    assert patch.tables["cka-blocks/means"].tokens.unique().tolist() == ["patch"]
+    found = sslens.cka(
+        one, other, images, measure="deconfounded-cka", tokens="patch", limit=None, quiet=True
+    )
+    assert np.allclose(found, expected, atol=1e-5, equal_nan=True)
+
+
+def test_cka_beyond_the_pixels_says_how_to_give_them_where_there_are_none(result: Result) -> None:
+    grams = sslens.grams(sslens.load(NANO), sslens.open_images("scenes:0:40"))
+    assert result.grams is not None
+    own = {name: one for name, one in result.grams["all"].items() if name != "pixels"}
+    alone = replace(result, grams={"all": own})
+    for call, said in (
+        (
+            lambda: alone.cka("random #0", measure="deconfounded-cka"),
+            "compare with controls, which",
+        ),
+        (
+            lambda: sslens.cka(grams, measure="deconfounded-cka"),
+            "call sslens.measures.measure with",
+        ),
+    ):
+        with pytest.raises(InputError, match=f"there are none: {said}"):
+            call()
+
+
 def test_knn_and_probes_of_features_in_memory_and_of_models() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(90) % 3
@@ -562,63 +679,6 @@ def test_reprs_are_short(result: Result) -> None:
     model = sslens.load(NANO)
     grams = sslens.grams(model, images)
     study = Study(models=(NANO, OTHER), images=images)
-@pytest.mark.filterwarnings("ignore::sslens.errors.Doubt")  # a CLS token starts as a constant
-def test_cka_beyond_the_pixels_is_there_for_every_choice_of_tokens() -> None:
-    """Raw pixels have no tokens: all their values are regressed out of each choice."""
-    from sslens.measures import measure
-
-    images = sslens.open_images("scenes:0:40")
-    one, other, pixels = (sslens.load(name) for name in ("scenes_dino", "scenes_mae", "pixels"))
-    values = sslens.grams(pixels, images)
-    both, patch = (
-        sslens.compare(
-            {"one": one, "other": other},
-            images,
-            analyses="cka-blocks",
-            limit=None,
-            quiet=True,
-            tokens=tokens,
-        )
-        for tokens in (("all", "cls"), ("patch",))  # with and without the choice of all tokens
-    )
-    for tokens, result in (("all", both), ("cls", both), ("patch", patch)):
-        sides = [sslens.grams(side, images, tokens=tokens) for side in (one, other)]
-        expected = measure("deconfounded-cka", *sides, values)
-        assert np.isfinite(expected).any()
-        found = result.cka("one", "other", measure="deconfounded-cka", tokens=tokens)
-        assert np.allclose(found, expected, atol=1e-5, equal_nan=True)
-        means = result.tables["cka-blocks/means"]
-        assert means[means.tokens == tokens].deconfounded.notna().any()
-        # the pixels are a model for each choice, too
-        beside = measure("cka", sides[0], values)
-        found = result.cka("one", "pixels", tokens=tokens)
-        assert np.allclose(found, beside, atol=1e-5, equal_nan=True)
-    assert patch.tables["cka-blocks/means"].tokens.unique().tolist() == ["patch"]
-    found = sslens.cka(
-        one, other, images, measure="deconfounded-cka", tokens="patch", limit=None, quiet=True
-    )
-    assert np.allclose(found, expected, atol=1e-5, equal_nan=True)
-
-
-def test_cka_beyond_the_pixels_says_how_to_give_them_where_there_are_none(result: Result) -> None:
-    grams = sslens.grams(sslens.load(NANO), sslens.open_images("scenes:0:40"))
-    assert result.grams is not None
-    own = {name: one for name, one in result.grams["all"].items() if name != "pixels"}
-    alone = replace(result, grams={"all": own})
-    for call, said in (
-        (
-            lambda: alone.cka("random #0", measure="deconfounded-cka"),
-            "compare with controls, which",
-        ),
-        (
-            lambda: sslens.cka(grams, measure="deconfounded-cka"),
-            "call sslens.measures.measure with",
-        ),
-    ):
-        with pytest.raises(InputError, match=f"there are none: {said}"):
-            call()
-
-
     plan = sslens.study.prepare(
         Study(models=NANO, images=images, analyses=("cka-blocks",), controls=False),
         sslens.store.Store(Path("store")),

@@ -381,7 +381,7 @@ def test_a_file_is_known_by_its_hash(
         card,
     ):
         known(monkeypatch, named)
-        with pytest.warns(UserWarning, match="with 1 heads of attention, for a width of 64"):
+        with pytest.warns(UserWarning, match="with 1 head, guessed"):
             assert zoo.load(path).about.card is None
 
 

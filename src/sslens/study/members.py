@@ -222,7 +222,7 @@ def describe_untrained(members: Sequence[Member]) -> list[str]:
     known to be random."""
     from sslens.zoo.suspicions import find_untouched
 
-    told = []
+    told: dict[str, list[str]] = {}
     for member in members:
         if member.control or member.about.family == "control":
             continue
@@ -234,8 +234,9 @@ def describe_untrained(members: Sequence[Member]) -> list[str]:
             values = {name: one.value.values for name, one in tensors.items() if not one.beside}
         else:
             continue
-        told += [f"{member.name}: {said}" for said in list(find_untouched(values))[:1]]
-    return told
+        for said in list(find_untouched(values))[:1]:
+            told.setdefault(said, []).append(member.name)
+    return [f"{', '.join(names)}: {said}" for said, names in told.items()]
 
 
 def describe_resized(members: Sequence[Member]) -> list[str]:

@@ -164,8 +164,8 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     require_places(study, study.check, members)
     runner = PassRunner(store, device, precision, quiet)
     passes = plan_passes(situation, choice.analyses, runner)
-    cautions += [*describe_untrained(members), *describe_resized(members)]
-    notes += [*map(Caution, [*describe_same(members), *cautions]), *choice.notes]
+    cautions = [*describe_untrained(members), *describe_same(members), *cautions]
+    notes += [*map(Caution, [*cautions, *describe_resized(members)]), *choice.notes]
     notes += describe_related(members, diff="weights-changed" in choice.analyses)
     notes += describe_uncontrolled(members)
     notes += describe_assumed(members)

@@ -134,14 +134,15 @@ def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: 
                 f"{path} is read with {heads} heads of attention as you asked, but {said}."
             )
     elif not found.heads_known:
-        reason = (
+        usually = (
             f"as {found.claim.method}'s of width {width} have"
             if usual
             else f"for a width of {width}"
         )
+        why = f"{usually}; {found.told.said}" if found.told.said else usually
         warning = (
-            f"{path} is read with {heads} heads of attention, {reason}: no file tells them"
-            f"{f' ({found.told.said})' if found.told.said else ''}, and with a wrong number the"
-            f" features are wrong. Give the number of the training as {path}@heads=NUMBER."
+            f"{path} is read with {heads} {'head' if heads == 1 else 'heads'}, guessed: give"
+            f" @heads=NUMBER behind it. No file tells how many the training had ({why}), and with a"
+            " wrong number the features are wrong."
         )
         warn_of_doubt(warning)

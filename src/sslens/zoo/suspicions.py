@@ -60,8 +60,8 @@ def find_untouched(weights: Mapping[str, np.ndarray]) -> Iterator[str]:
         for n in norms
     ):
         yield (
-            f"All {len(norms)} normalisations are as at initialisation (weight 1, bias 0): the"
-            " network seems untrained."
+            f"The network seems untrained: all {len(norms)} normalisations are as at initialisation"
+            " (weight 1, bias 0)."
         )
     linear = [name[:-6] for name, v in weights.items() if name.endswith("weight") and v.ndim == 2]
     biases = [weights[f"{name}bias"] for name in linear if f"{name}bias" in weights]

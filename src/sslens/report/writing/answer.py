@@ -8,8 +8,9 @@ from typing import Any, Literal, final
 from sslens.comparisons.likeness import is_unlike
 from sslens.errors import Caution
 from sslens.report.writing.alike import write_as_pixels
-from sslens.report.writing.answer_notes import cut, wrap, write_notes
+from sslens.report.writing.answer_notes import count_lines, cut, wrap, write_notes
 from sslens.report.writing.answer_rows import (
+    LEAST_SAID,
     choose_rows,
     has_numbers,
     has_two_readings,
@@ -18,7 +19,7 @@ from sslens.report.writing.answer_rows import (
     order_rows,
     shorten_controls,
 )
-from sslens.report.writing.best_features import FEW, write_how_chosen
+from sslens.report.writing.best_features import FEW, count_judged, write_how_chosen
 from sslens.report.writing.numbers import (
     set_minus,
     spell,
@@ -36,8 +37,8 @@ MOST = 14
 WIDTH = 100
 NAN = float("nan")
 NARROWEST = 40
-#: lines of a table that leaves room for cautions: its head, three rows, and what stands below
-LEAST = 7
+#: lines of a table that leaves room for cautions: its head, three rows, and a line below
+LEAST = 5
 #: what stands behind the name of a control
 CONTROL = " *"
 #: how a pooling is called in a column; of patches and of all tokens it is the mean
@@ -138,12 +139,14 @@ def write_answer(
     known = [row for row in rows if has_numbers(row)]
     if known:
         every = _count_models(_write_body(known, told, width, 1000))
-        kept = _reserve(told, width, room)
-        bodies = (_write_body(known, told, width, room - most) for most in (kept, min(1, kept)))
+        bodies = [
+            _write_body(known, told, width, room - kept) for kept in _reserve(told, width, room)
+        ]
         whole = [body for body in bodies if _count_models(body) == every]  # notes give way
-        body = whole[0] if whole else _write_body(known, told, width, room - kept)
+        body = whole[0] if whole else bodies[-1]
     else:
-        body = _write_findings(told, width, room - min(2, len(told.notes)))
+        kept = max(min(2, len(told.notes)), _reserve(told, width, room)[0])
+        body = _write_findings(told, width, room - kept)
     where = "the report" if told.path else "`notes`"
     notes = write_notes(told.notes, where, width, max(1, room - len(body)))
     lines = [*head, *body, *(AnswerLine(text, "note") for text in notes), *path]
@@ -180,13 +183,21 @@ def _count_models(lines: Sequence[AnswerLine]) -> int:
     return sum(line.kind == "model" for line in lines)
 
 
-def _reserve(told: Told, width: int, room: int) -> int:
-    """The lines that are kept for notes: one, and what cautions take where a table of three rows
-    fits beside them."""
-    cautions = [one for one in told.notes if isinstance(one, Caution)]
-    lines = sum(len(wrap(f"note: {one}", width)) for one in cautions)
-    more = len(told.notes) > len(cautions) or not cautions
-    return min(lines + more, max(1, room - LEAST)) if told.notes else 0
+def _reserve(told: Told, width: int, room: int) -> list[int]:
+    """The lines that may be kept for notes, where a table of three rows fits beside them: what
+    cautions take and one for the other notes, or, where models would give way, fewer, down to one a
+    caution."""
+    cautions = _list_cautions(told)
+    more = len(told.notes) > len(cautions)
+    if not cautions:
+        return [int(more)]
+    most = max(1, room - LEAST)
+    whole, least = count_lines(cautions, width) + more, len(cautions) + 1
+    return list(range(min(whole, most), min(whole, least, most) - 1, -1))
+
+
+def _list_cautions(told: Told) -> list[str]:
+    return [one for one in told.notes if isinstance(one, Caution)]
 
 
 def _write_body(
@@ -217,9 +228,12 @@ def _write_table(
         legend = ""
     heights = [len(_split(own, widths, style)) for own in cells]
     models = sum(not row["control"] for row in ordered)
-    for few, most in list_choices(len(ordered), FEW, min(models + 1, len(ordered))):
+    least = LEAST_SAID if _list_cautions(told) else -1
+    for few, most in list_choices(len(ordered), FEW, min(models + 1, len(ordered)), least):
         shown = choose_rows(ordered, most)
-        said = _write_below(ordered, shown, columns, told.saved, few=few, legend=legend)
+        lettered = any(row != own for row, own in zip(ordered, short, strict=True) if row in shown)
+        letters = legend if lettered else ""
+        said = _write_below(ordered, shown, columns, told.saved, few=few, legend=letters)
         below = wrap(said, width)
         high = sum(one for row, one in zip(ordered, heights, strict=True) if row in shown)
         if 1 + high + len(below) <= room:
@@ -319,7 +333,9 @@ def _write_below(
     if legend and controls:
         sentences = [f"* a control; {legend}"]
     judged = [row for row in rows if any(row[name] == row[name] for name in ("knn", "probe"))]
-    if judged:
+    if judged and few == LEAST_SAID:
+        sentences.append(f"Intervals: 95 %, over {count_judged(judged[0])} images.")
+    elif judged:
         chance = spell_share(Estimate(judged[0]["chance"]))
         sentences += [*write_how_chosen(judged, max(few, 0)), f"Chance: {chance}."]
     own = [row for row in rows if has_two_readings(row) and not row["control"]]

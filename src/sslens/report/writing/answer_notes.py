@@ -7,9 +7,10 @@ from sslens.errors import Caution
 
 
 def write_notes(notes: Sequence[str], where: str, width: int, room: int) -> list[str]:
-    """As many notes as there is room for, cautions first and whole, others in two lines at most,
-    and how many more there are, how many of them cautions, and where these stand. A caution that
-    does not fit is cut only where it is the first, and it is said where it is whole.
+    """As many notes as there is room for: cautions first and whole, others in two lines at most,
+    and how many more there are, how many of them cautions, and where these stand. Where there is
+    no room for all cautions each has a line at least, the first ones more, and the last line says
+    where they are whole.
 
     Args:
         notes: the notes.
@@ -22,37 +23,77 @@ def write_notes(notes: Sequence[str], where: str, width: int, room: int) -> list
     ['note: Heads were guessed: 6.', 'note: The images are small.']
     >>> write_notes(few, "the report", 80, 1)
     ['note: 2 notes in the report, 1 of them a caution.']
+    >>> heads = "Heads were guessed: 6. No file tells how many there are, and with others"
+    >>> for line in write_notes([Caution(heads + " features are wrong."), "few"], "`notes`", 80, 2):
+    ...     print(line)
+    note: Heads were guessed: 6. No file tells how many there are, and with others …
+    note: … is whole in `notes`; 1 more note there.
     """
-    notes = sorted(notes, key=lambda one: not isinstance(one, Caution))
-    lines: list[str] = []
-    for number, note in enumerate(notes):
-        text, left = f"note: {note}", notes[number:]
-        free = room - len(lines) - (len(left) > 1)
-        whole = wrap(text, width)
-        if isinstance(note, Caution) and len(whole) > free and not lines and free > 0:
-            whole = cut(text, width, free, f" … (whole in {where})")
-        elif not isinstance(note, Caution):
-            whole = cut(text, width, 2)
-        if len(whole) > free:
-            lines.append(_count_left(left, where, more=bool(lines)))
+    cautions = [note for note in notes if isinstance(note, Caution)]
+    others = [note for note in notes if not isinstance(note, Caution)]
+    lines, is_cut = _write_cautions(cautions, width, room, bool(others))
+    left = [*cautions[_count_notes(lines) :], *others]
+    while left and not is_cut and not isinstance(left[0], Caution):
+        whole = cut(f"note: {left[0]}", width, 2)
+        if len(whole) > room - len(lines) - (len(left) > 1):
             break
         lines += whole
+        left = left[1:]
+    if left or is_cut:
+        lines += wrap(_count_left(left, where, more=bool(lines), is_cut=is_cut), width)
     return lines
 
 
-def _count_left(left: Sequence[str], where: str, *, more: bool) -> str:
-    """Say how many notes are not shown, how many of them are cautions, and where they stand.
+def count_lines(cautions: Sequence[str], width: int) -> int:
+    """The lines that cautions take if they are whole."""
+    return sum(len(wrap(f"note: {one}", width)) for one in cautions)
+
+
+def _write_cautions(
+    cautions: Sequence[str], width: int, room: int, more: bool
+) -> tuple[list[str], bool]:
+    """Write cautions whole if there is room for all of them, and for a line with the number of
+    `more` notes; else each in a line at least, and whether one is cut."""
+    heights = [len(wrap(f"note: {one}", width)) for one in cautions]
+    if sum(heights) + more <= room:
+        return [line for one in cautions for line in wrap(f"note: {one}", width)], False
+    # what is left is counted in a line, or two of a narrow terminal
+    free = max(
+        0, room - len(wrap(_count_left(cautions, "the report", more=True, is_cut=True), width))
+    )
+    shown = heights[:free]
+    spare = free - len(shown)
+    lines: list[str] = []
+    for one, height in zip(cautions, shown, strict=False):
+        own = min(height, 1 + spare)
+        spare -= own - 1
+        lines += cut(f"note: {one}", width, own)
+    return lines, free < sum(shown)
+
+
+def _count_notes(lines: Sequence[str]) -> int:
+    """The notes that begin in some lines."""
+    return sum(line.startswith("note: ") for line in lines)
+
+
+def _count_left(left: Sequence[str], where: str, *, more: bool, is_cut: bool = False) -> str:
+    """Say how many notes are not shown, how many of them are cautions, and where they stand; and
+    where those are whole that were cut.
 
     >>> _count_left([Caution("heads were guessed"), "few images"], "the report", more=True)
     'note: 2 more notes in the report, 1 of them a caution.'
     >>> _count_left(["few images"], "the report", more=False)
     'note: 1 note in the report.'
+    >>> _count_left(["few images"], "the report", more=True, is_cut=True)
+    'note: … is whole in the report; 1 more note there.'
     """
     cautions = sum(isinstance(one, Caution) for one in left)
     kind = "a caution" if cautions == 1 else "cautions"
     of = f", {cautions} of them {kind}" if cautions else ""
-    words = f"{'more ' if more else ''}{'note' if len(left) == 1 else 'notes'}"
-    return f"note: {len(left)} {words} in {where}{of}."
+    words = f"{len(left)} {'more ' if more else ''}{'note' if len(left) == 1 else 'notes'}"
+    if is_cut:
+        return f"note: … is whole in {where}{f'; {words} there{of}' if left else ''}."
+    return f"note: {words} in {where}{of}."
 
 
 def cut(text: str, width: int, most: int, ending: str = " …") -> list[str]:

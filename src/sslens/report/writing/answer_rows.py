@@ -12,6 +12,8 @@ from sslens.statistics.estimate import NAN
 KNOWN = ("knn", "probe", "cka_to_it", "ap")
 #: the name of a control with its architecture, as it is called where there are several
 _ARCH = re.compile(r"(.+) \((\S+)\)")
+#: how little is told below a table at least (`list_choices`)
+LEAST_SAID = -2
 
 
 def is_known(row: Mapping[str, Any], name: str) -> bool:
@@ -48,18 +50,22 @@ def order_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(rows, key=place)
 
 
-def list_choices(count: int, few: int, sure: int) -> Iterator[tuple[int, int]]:
+def list_choices(count: int, few: int, sure: int, least: int = -1) -> Iterator[tuple[int, int]]:
     """List how much of `count` rows may be shown, the most first: of how many models the layer of
-    k-NN is told, at most `few` (-1: only what the numbers are over is told), and how many rows
-    there are. Rows come before layers, and the `sure` ones before all that can be left unsaid.
+    k-NN is told, at most `few` (-1: only what was chosen and what the numbers are over is told,
+    -2: only over how many images they are), and how many rows there are. Rows come before layers,
+    and the `sure` ones before all that can be left unsaid.
 
     >>> list(list_choices(4, 3, sure=3))
     [(3, 4), (0, 4), (0, 3), (-1, 4), (-1, 3), (0, 2), (0, 1)]
+    >>> list(list_choices(4, 3, sure=3, least=-2))[5:]  # where cautions need the room
+    [(-2, 4), (-2, 3), (-2, 2), (-2, 1)]
     """
     yield few, count
-    for told in (0, -1):
+    for told in range(0, least - 1, -1):
         yield from ((told, most) for most in range(count, sure - 1, -1))
-    yield from ((0, most) for most in range(sure - 1, 0, -1))
+    fewest = 0 if least == -1 else least
+    yield from ((fewest, most) for most in range(sure - 1, 0, -1))
 
 
 def shorten_controls(

@@ -23,7 +23,7 @@ def write_how_chosen(rows: Sequence[Mapping[str, Any]], most: int = FEW) -> list
     first = rows[0]
     few = first["probe_chosen_on" if first["probe"] == first["probe"] else "knn_chosen_on"]
     hard = few == few and is_hard_to_choose(int(first["options"]), int(few))
-    over = _write_counts(first, "images") or "no"
+    over = count_judged(first)
     told = [
         f"{_write_use(rows, most, counts=bool(hard or most))}; intervals: 95 %, over the {over}"
         " images that did not choose."
@@ -31,6 +31,11 @@ def write_how_chosen(rows: Sequence[Mapping[str, Any]], most: int = FEW) -> list
     if hard:
         told.append(f"So few can hardly tell {int(first['options'])} choices apart.")
     return told
+
+
+def count_judged(row: Mapping[str, Any]) -> str:
+    """Over how many images the numbers of a row are, of k-NN and of the probe."""
+    return _write_counts(row, "images") or "no"
 
 
 def _write_use(rows: Sequence[Mapping[str, Any]], most: int, *, counts: bool) -> str:
