@@ -145,6 +145,19 @@ def test_what_could_not_be_scored_is_not_trained(
     assert not (store.root / TRAININGS).exists()
 
 
+def test_a_plan_lists_the_controls_that_have_a_part(
+    coco: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two random initialisations a detector is trained of one."""
+    monkeypatch.setattr(detecting, "describe_cost", lambda *given, **more: iter(()))
+    asked = study_of(coco, models=("scenes_dino",))
+    plan = prepare(asked, Store(tmp_path / "store"), quiet=True)
+    controls = [member.name for member in plan.members if member.control]
+    assert controls == ["random #0", "random #1", "pixels"]
+    lines = [line for line in plan.describe().splitlines() if line.startswith("control")]
+    assert lines == [f"control   {name}: no pass over images" for name in ("random #0", "pixels")]
+
+
 @pytest.mark.parametrize(
     ("name", "precision"),
     [("detections", "auto"), ("finetuned", "float32"), ("joined", "bfloat16")],

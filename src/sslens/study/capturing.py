@@ -70,6 +70,17 @@ def capture(situation: Situation, passes: Sequence[ActivationPass], runner: Pass
     return Captured(situation, made, runner.store)
 
 
+def list_involved(situation: Situation, analyses: Iterable[str]) -> set[str]:
+    """List the names of models and controls of which these analyses need more than passes."""
+    needs = _load_needs(analyses).values()
+    return {
+        member.name
+        for need in needs
+        if hasattr(need, "list_members")
+        for member in need.list_members(situation)
+    }
+
+
 def describe_needs(situation: Situation, analyses: Iterable[str], store: Store) -> list[str]:
     """Describe what these analyses need beside passes, with its cost, in lines for a person."""
     needs = _load_needs(analyses).values()

@@ -12,7 +12,7 @@ from sslens.errors import Caution, Doubt, as_argument, spell_parameters
 from sslens.fingerprint import Conditions, remarks, require_comparable
 from sslens.store import Store
 from sslens.study.asked import Study
-from sslens.study.capturing import describe_needs, plan_passes
+from sslens.study.capturing import describe_needs, list_involved, plan_passes
 from sslens.study.choosing import (
     choose_analyses,
     describe_lacks,
@@ -101,7 +101,8 @@ class StudyPlan:
     def describe(
         self, spell: Callable[[str, str | None], str] = as_argument, *, whole: bool = True
     ) -> str:
-        """The plan and its cost, for a person.
+        """The plan and its cost, for a person. Controls that have no part in the analyses are left
+        out.
 
         Args:
             spell: formats parameters.
@@ -118,12 +119,14 @@ class StudyPlan:
         left = describe_lacks(self.left_out) if whole else summarise_lacks(self.left_out)
         lines += [f"left out  {spell_parameters(one, spell)}" for one in left]
         passing = {one.member.name for one in self.passes}
+        involved = list_involved(self.situation, self.analyses)
+        involved |= {one.name for one in self.members if one.given or not one.control}
         for member in self.members:
             begin = f"{member.role:<9} {member.name}"
             if member.fingerprint is not None:
                 count = len(member.fingerprint.ids)
                 lines.append(f"{begin}: its fingerprint over {count:,} images")
-            elif member.name not in passing:
+            elif member.name not in passing and member.name in involved:
                 lines.append(f"{begin}: no pass over images")
         lines += describe_passes(self.passes)
         lines += describe_needs(self.situation, self.analyses, self.runner.store)
@@ -265,10 +268,10 @@ def _conditions(
     tokens = [
         str(reducer.settings()["tokens"]) for reducer in one.reducers if reducer.kind == "grams"
     ]
-    if not tokens:
-        return None
     if PIXELS in one.reducers:  # which stand beside every choice of tokens
         tokens = list(situation.study.tokens)
+    if not tokens:
+        return None
     return Conditions.of(
         one.model,
         one.images,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sslens.analyses.cka_distance import select_curves
-from sslens.comparisons.distances import DEPTH
+from sslens.comparisons.distances import DEPTH, STEPS
 from sslens.comparisons.pairs import read_cka, read_contrast
 from sslens.comparisons.roles import list_names
 from sslens.report.writing.numbers import compare, explain_undecided, spell, spell_difference
@@ -81,5 +81,16 @@ def _write_reach(results: Results) -> Iterator[str]:
             near, far = defined[0], defined[-1]
             yield (
                 f"{a} and {b}: CKA {spell(read_cka(near))} between blocks of about the same"
-                f" relative depth, {spell(read_cka(far))} at a distance of {far['distance']:.1f}."
+                f" relative depth, {spell(read_cka(far))} at distances of"
+                f" {spell_step(far['distance'], STEPS[DEPTH])}."
             )
+
+
+def spell_step(middle: float, width: float) -> str:
+    """Format the ends of a step of distances: its middle alone is no distance of any two blocks,
+    as 0.7 where all in the step are 0.75 apart.
+
+    >>> spell_step(0.7, 0.1)
+    '0.65 to 0.75'
+    """
+    return f"{middle - width / 2:.2f} to {middle + width / 2:.2f}"

@@ -5,6 +5,7 @@ from typing import Any
 
 from sslens.comparisons.detectors import DetectorSet
 from sslens.store import Store
+from sslens.study.members import Member
 from sslens.study.situation import Captured, Lack, Situation
 
 TYPE = DetectorSet
@@ -15,6 +16,13 @@ def unmet(situation: Situation) -> Lack | None:
     from sslens.study.detector_runs import explain_lack
 
     return explain_lack(situation)
+
+
+def list_members(situation: Situation) -> list[Member]:
+    """List the models and controls of which detectors are trained."""
+    from sslens.study.detector_runs import Protocol
+
+    return Protocol.of(situation).list_members(situation)
 
 
 def describe(situation: Situation, store: Store) -> Iterator[str]:
