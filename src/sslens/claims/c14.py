@@ -75,5 +75,5 @@ def _compare_ends(points: pd.DataFrame, varied: str) -> Part | None:
         value, low, high = -value, -high, -low
     n = int(end.loc[shared, "minibatches"].min())
     estimate = Estimate(float(value), float(low), float(high), "minibatches", n)
-    contrast = Contrast(f"{VARIED[varied]} {here:,}", f"{other:,} (without its sign)", estimate)
-    return Part("CKA with", contrast, SMALLEST["cka"], "cka", 0)
+    names = f"CKA with {VARIED[varied]} {here:,}", f"{other:,} (without its sign)"
+    return Part("", Contrast(*names, estimate), SMALLEST["cka"], "cka", 0)
