@@ -122,8 +122,7 @@ def _name_models(models: Sequence[str]) -> str:
     >>> _name_models(["pixels"]), _name_models(["dino_vits16", "mae_vitb16"])
     ('pixels is', 'dino_vits16 and mae_vitb16 are')
     """
-    from sslens.comparisons.roles import list_names  # which loads NumPy
-
     if len(models) > NAMED:
         return f"{len(models)} models are"
-    return f"{list_names(models)} {'is' if len(models) == 1 else 'are'}"
+    *first, last = models
+    return f"{', '.join(first)} and {last} are" if first else f"{last} is"
