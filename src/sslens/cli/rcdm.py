@@ -246,7 +246,7 @@ def sample(command: Sample, say: Text) -> Path:
     for name, least in (("draws", 2), ("batch", 1)):  # what varies needs two samples of an image
         if getattr(command, name) < least:
             raise InputError(
-                f"{name} is {getattr(command, name)}", mend=f"give {least} or more to {{{name}}}"
+                f"{name} is {getattr(command, name)}", mend=f"give {{{name}={least}}} or more"
             )
     if not Path(command.generator).exists():
         raise InputError(
