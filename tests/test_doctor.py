@@ -140,7 +140,7 @@ def test_heads_in_the_settings_of_a_file_are_read(tmp_path: Path, place: str) ->
 def test_settings_of_another_network_are_not_taken(tmp_path: Path, wrong: dict[str, int]) -> None:
     settings = {"num_heads": 4, "img_size": 48} | wrong
     torch.save({"model": vit("learned").state_dict(), "args": settings}, tmp_path / "a.pth")
-    with pytest.warns(UserWarning, match="with 1 heads of attention"):
+    with pytest.warns(UserWarning, match="with 1 head, guessed"):
         zoo.load(tmp_path / "a.pth")
     assert "does not fit the shapes" in doctor.examine(tmp_path / "a.pth").facts["heads"]
 
