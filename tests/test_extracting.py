@@ -86,12 +86,12 @@ def test_a_branch_is_given_as_refusals_say_it(tmp_path: Path) -> None:
         zoo.load(tmp_path / "f.pth")
     advice = re.search(r"give (\S+@branch=\w+)\.", str(caught.value))
     assert advice is not None
-    with pytest.warns(UserWarning, match="heads of attention") as doubts:
+    with pytest.warns(UserWarning, match="read with 1 head, guessed") as doubts:
         model: Any = zoo.load(advice[1])
     assert torch.equal(model.network.cls_token, first.cls_token)
-    heads = re.search(r"as (\S+)@(heads=)NUMBER", str(doubts[0].message))
+    heads = re.search(r"give @(heads=)NUMBER behind it", str(doubts[0].message))
     assert heads is not None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        zoo.load(f"{advice[1]},{heads[2]}1")
+        zoo.load(f"{advice[1]},{heads[1]}1")
     assert "@branch=a" in str(doctor.examine(tmp_path / "f.pth").refused)
