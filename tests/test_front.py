@@ -623,6 +623,53 @@ def test_a_claim_that_the_pixels_turn_round_depends() -> None:
     assert [said in text for text in texts] == [True, False, False, False]
 
 
+def test_a_control_is_of_the_difference_and_the_tokens_that_are_shown() -> None:
+    def estimate(value: float, half: float = 0.01) -> Estimate:
+        return Estimate(value, value - half, value + half, "minibatches", 32)
+
+    def part(less: str, value: float, beyond: float, half: float = 0.01) -> Part:
+        control = Contrast(f"fc1, {WITHOUT_PIXELS},", less, estimate(beyond))
+        seen = Contrast("fc1 of JE · REC", less, estimate(value, half))
+        return Part(f"{less}:", seen, 0.02, "cka", controls=(control,))
+
+    norms, attention = part("norm1", 0.2, 0.3), part("qkv", 0.01, 0.04, half=0.05)
+    reached = reach_verdict("c3", [norms, attention], members={}, tokens="all")
+    (answer,) = front({}, [reached]).answers
+    assert answer.word == "undecided"
+    assert answer.effect.startswith("CKA +0.01 [-0.04, +0.06], fc1 of JE with REC − qkv, qkv")
+    assert answer.control == f"{WITHOUT_PIXELS} +0.04 [+0.03, +0.05]"
+    assert "fc1, pixels regressed out, less norm1 +0.30" in write_claim("So.", [reached])
+
+    turned = reach_verdict("c3", [norms, part("qkv", 0.2, -0.2)], members={}, tokens="all")
+    (answer,) = front({}, [turned]).answers
+    assert answer.effect.startswith("holds: CKA +0.20 [+0.19, +0.21], fc1 of JE with REC − qkv")
+    assert answer.control == f"the reverse, {WITHOUT_PIXELS} -0.20 [-0.21, -0.19]"
+
+    both = [
+        reach_verdict(
+            "c18",
+            [Part("", Contrast("REC · JE", "late", estimate(value)), 0.02, "cka")],
+            members={},
+            controls=[Contrast("JE · JE", "late", estimate(control))],
+            tokens=tokens,
+        )
+        for tokens, value, control in (("all", 0.13, 0.15), ("cls", 0.005, -0.01))
+    ]
+    (answer,) = front({}, both).answers
+    assert answer.effect.startswith("over all tokens holds: CKA +0.13")
+    assert answer.control == (
+        "over all tokens JE with JE +0.15 [+0.14, +0.16]; in the CLS token JE with JE -0.01"
+        " [-0.02, +0.00]"
+    )
+    open_one = Contrast("REC · JE", "late", estimate(0.005, 0.05))
+    both[1] = replace(
+        both[1], outcome="undecided", parts=(Part("", open_one, 0.02, "cka"),), scope=""
+    )
+    (answer,) = front({}, both).answers
+    assert answer.effect.startswith("over all tokens holds; in the CLS token undecided: CKA")
+    assert answer.control == "JE with JE -0.01 [-0.02, +0.00]"
+
+
 def test_answers_about_models_and_about_objectives_say_so() -> None:
     holds = verdict("c3", 0.1)
     more = Contrast("JE", "REC", Estimate(0.3, 0.2, 0.4, "minibatches and trainings", 4))

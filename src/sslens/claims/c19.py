@@ -75,12 +75,13 @@ def _judge_tokens(tuned: Results, tokens: str) -> Verdict:
         why = f"it needs a {JE} model that was fine-tuned too" if rows else "CKA is undefined"
         return refuse("c19", why, members, tokens)
     parts = [
-        make_cka_part(rows[which], f"{which[0]} in {which[1]},", 1 if sign > 0 else -1)
-        for which, sign in EXPECTED.items()
+        replace(
+            make_cka_part(rows[kind, part], f"{kind} in {part},", 1 if sign > 0 else -1),
+            controls=tuple(
+                replace(one, a=f"{kind} in {part}, pixels regressed out,")
+                for one in list_beyond([rows[kind, part]])
+            ),
+        )
+        for (kind, part), sign in EXPECTED.items()
     ]
-    beyond = [
-        replace(one, a=f"{kind} in {part}, pixels regressed out,")
-        for kind, part in EXPECTED
-        for one in list_beyond([rows[kind, part]])
-    ]
-    return reach_verdict("c19", parts, members=members, controls=beyond, tokens=tokens)
+    return reach_verdict("c19", parts, members=members, tokens=tokens)

@@ -65,15 +65,17 @@ def _judge_tokens(types: Results, tokens: str) -> Verdict:
     if missing:
         return refuse("c3", f"CKA in {' and '.join(missing)} is undefined", members, tokens)
     parts = [
-        replace(make_cka_part(rows[kind], label), contrast=_name(rows[kind], kind))
+        replace(
+            make_cka_part(rows[kind], label),
+            contrast=_name(rows[kind], kind),
+            controls=tuple(
+                replace(one, a="fc1, pixels regressed out,", b=kind)
+                for one in list_beyond([rows[kind]])
+            ),
+        )
         for kind, label in TYPES.items()
     ]
-    beyond = [
-        replace(one, a="fc1, pixels regressed out,", b=kind)
-        for kind in TYPES
-        for one in list_beyond([rows[kind]])
-    ]
-    return reach_verdict("c3", parts, members=members, controls=beyond, tokens=tokens)
+    return reach_verdict("c3", parts, members=members, tokens=tokens)
 
 
 def _name(row: Mapping[str, Any], kind: str) -> Contrast:

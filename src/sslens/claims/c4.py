@@ -1,6 +1,7 @@
 """C4: the objective outweighs the architecture (figure 11 of Shekhar et al., 2023)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sslens.comparisons.parts import find_rows, list_beyond, make_cka_part, refuse
 from sslens.comparisons.roles import JE, REC
@@ -57,13 +58,12 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     }
     missing = [family for family in (JE, REC) if family not in {row["family"] for row in rows}]
     why = f"of {missing[0]} there is no CNN" if missing else ""
-    parts = [make_cka_part(row, "") for row in rows]
+    parts = [replace(make_cka_part(row, ""), controls=list_beyond([row])) for row in rows]
     return (
         reach_verdict(
             "c4",
             parts,
             members=members,
-            controls=list_beyond(rows),
             tokens=rows[0]["tokens"],
             why=why,
         ),

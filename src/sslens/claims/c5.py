@@ -2,6 +2,7 @@
 (figure 3 of Shekhar et al., 2022; figure 12 of 2023)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sslens.comparisons.parting import Point, make_parting_parts
 from sslens.comparisons.parts import find_row, find_rows, make_part, refuse, split_members
@@ -78,9 +79,9 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
         reasons += [f"{kind} 20-NN: {reversal}"] if reversal else []
     difference = Estimate.from_row(rec, "difference", "images", "images")
     more = Contrast(f"probe less 20-NN of {REC}", f"that of {JE}", difference)
-    parts.append(make_part(rec, "", more, "accuracy"))
     gap = Contrast(f"probe of {JE}", "20-NN", Estimate.from_row(je, "gap", "images", "images"))
-    return (reach_verdict("c5", parts, members=members, controls=[gap], why="; ".join(reasons)),)
+    parts.append(replace(make_part(rec, "", more, "accuracy"), controls=(gap,)))
+    return (reach_verdict("c5", parts, members=members, why="; ".join(reasons)),)
 
 
 def _read(row: Point) -> Contrast:

@@ -56,6 +56,8 @@ class Part:
             resampled.
         published: the same difference as the papers print it, in the same units; None if they print
             none.
+        controls: differences to compare with this part alone, as the verdict's controls are with
+            all of them.
     """
 
     label: str
@@ -66,6 +68,7 @@ class Part:
     trainings: Contrast | None = None
     count: int | None = None
     published: float | None = None
+    controls: tuple[Contrast, ...] = ()
 
     @property
     def answer(self) -> Answer:
@@ -122,7 +125,8 @@ class Verdict:
         parts: the differences that the claim is about, the most important one first; empty if the
             outcome is "not run". The claim holds only if it holds in all parts.
         controls: differences or levels to compare with: of second seeds, of controls, or with the
-            pixels' Gram regressed out. They have no part in the outcome.
+            pixels' Gram regressed out; those of single parts come last. They have no part in the
+            outcome.
         why: the reason for the outcome, or what is missing, as the end of a sentence.
         limit: why the outcome is not about objectives, as a clause; empty if it is, or if nothing
             is decided.
@@ -187,14 +191,27 @@ class Verdict:
         """
         other = {"more": "less", "less": "more"}
         return {
-            control.a.removeprefix(f"{part.contrast.a}, "): control
+            control.a.rstrip(",").rpartition(", ")[2]: control
             for part in self.parts
             for control in self.controls
             if control.b == part.contrast.b
-            and control.a.startswith(f"{part.contrast.a}, ")
+            and (control in part.controls or control.a.startswith(f"{part.contrast.a}, "))
             and control.difference.find_side(part.smallest)
             == other.get(part.contrast.difference.find_side(part.smallest))
         }
+
+    def find_controls(self, part: Part) -> tuple[Contrast, ...]:
+        """Return the controls of a part: its own, or else those of all parts.
+
+        >>> from sslens.statistics.estimate import Estimate
+        >>> two, three = (Contrast("a", "b", Estimate(value)) for value in (0.2, 0.3))
+        >>> own, plain = (Part("", two, 0.02, "cka", controls=own) for own in ((three,), ()))
+        >>> verdict = reach_verdict("c1", [own, plain], members={}, controls=[two])
+        >>> [verdict.find_controls(part)[0].difference.value for part in verdict.parts]
+        [0.3, 0.2]
+        """
+        owned = [control for one in self.parts for control in one.controls]
+        return part.controls or tuple(one for one in self.controls if one not in owned)
 
     @property
     def strength(self) -> float:
@@ -247,7 +264,7 @@ def reach_verdict(
         claim: the claim's name.
         parts: the differences that the claim is about, at least one.
         members: names of the models that took part, by group.
-        controls: what is shown beside the differences.
+        controls: what is shown beside all differences; the parts' own follow.
         tokens: the tokens that the verdict is about.
         why: a further reason, as a clause; it comes after the reasons of the parts.
 
@@ -269,7 +286,7 @@ def reach_verdict(
         outcome,
         "" if outcome == "undecided" else scope,
         tuple(parts),
-        tuple(controls),
+        (*controls, *(control for part in parts for control in part.controls)),
         "; ".join(reasons),
         limit,
         members,

@@ -2,6 +2,7 @@
 the questions of plain models."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from sslens.comparisons.majorities import Majority
 from sslens.comparisons.roles import JE, REC, TOKENS
@@ -97,8 +98,9 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
     if len(outcomes) > 1:
         word, told = ("undecided" if "undecided" in outcomes else "depends"), list(verdicts)
     judged = [one for one in told if one.parts]
-    effects = [_write_verdict(first)]
+    effects, shown = [_write_verdict(first)], judged
     if len(told) > 1:  # of an open claim only what leaves it open comes with its numbers
+        shown = [one for one in judged if word != "undecided" or one.outcome == word]
         effects = [
             f"{_write_outcome(one)}: {_write_verdict(one)}"
             if word != "undecided" or one.outcome == word
@@ -107,10 +109,7 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
         ]
     elif first.reversed_by and word in DECIDED:
         word, effects = "depends", [f"{word}: {effects[0]}"]
-    controls = [_write_control(one, first) for one in first.controls[:1] if first.parts]
-    if first.reversed_by:
-        controls = [_write_control(one, first) for one in first.reversed_by.values()][:1]
-        controls = [f"the reverse, {one}" for one in controls]
+    controls = _write_controls(shown)
     over = ""
     if judged:
         over = spell_over(_choose_part(judged[0]).choose_contrast(judged[0].scope).difference)
@@ -127,11 +126,27 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
     )
 
 
-def _write_control(control: Contrast, verdict: Verdict) -> str:
-    """Write a control of a verdict; of the same difference without the pixels only that it is, and
-    where both subtract the same only what is in the verdict's place."""
-    part = _choose_part(verdict)
-    spelt = spell_effect(control.difference, verdict.parts[0].kind)
+def _write_controls(verdicts: Sequence[Verdict]) -> list[str]:
+    """Write the control of the difference that is shown of each verdict, and over which tokens it
+    is if there are several verdicts; one that reverses a difference comes before all others."""
+    written = []
+    for one in verdicts:
+        where = f"{TOKENS.get(one.tokens, '')} " if len(verdicts) > 1 else ""
+        part = _choose_part(one)
+        beside = one.find_controls(part)
+        reverse = [control for control in one.reversed_by.values() if control in beside]
+        of = "the reverse, " if reverse else ""
+        written += [
+            f"{where}{of}{_write_control(control, part)}".strip()
+            for control in (*reverse, *beside)[:1]
+        ]
+    return written
+
+
+def _write_control(control: Contrast, part: Part) -> str:
+    """Write a control of a part; of the same difference without the pixels only that it is, and
+    where both subtract the same only what is in the part's place."""
+    spelt = spell_effect(control.difference, part.kind)
     if WITHOUT_PIXELS in control.a:
         return f"{WITHOUT_PIXELS} {spelt}"
     if control.b == part.contrast.b:
@@ -159,9 +174,12 @@ def _subtract(contrast: Contrast) -> str:
 
 
 def _choose_part(verdict: Verdict) -> Part:
-    """The difference that tells why the outcome is what it is: the first with that answer."""
+    """The difference that tells why the outcome is what it is: one that a control reverses, or else
+    the first with that answer."""
+    reverse = verdict.reversed_by.values() if verdict.outcome in DECIDED else ()
+    turned = (part for part in verdict.parts if any(one in part.controls for one in reverse))
     own = (part for part in verdict.parts if part.answer == verdict.outcome)
-    return next(own, verdict.parts[0])
+    return next(chain(turned, own), verdict.parts[0])
 
 
 def _write_outcome(verdict: Verdict) -> str:
