@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sslens.errors import InputError
 from sslens.models.channel_norm import ChannelNorm, ConvNorm
+from sslens.models.doubling import Doubling
 from sslens.models.pyramid import Pyramid, StagePyramid
 
 
@@ -157,3 +158,26 @@ def test_shapes_that_make_no_pyramid_are_refused() -> None:
         Pyramid(dim=6, stride=16)
     with pytest.raises(InputError, match="needs four of them, and there are 3"):
         StagePyramid([8, 16, 32], stride=4)
+
+
+def test_a_doubling_begins_computes_and_learns_as_torchs_deconvolution() -> None:
+    made: list[torch.nn.Module] = []
+    for build in (lambda: Doubling(6, 4), lambda: torch.nn.ConvTranspose2d(6, 4, 2, stride=2)):
+        torch.manual_seed(3)
+        made.append(build().double())
+    assert {name: value.shape for name, value in made[0].state_dict().items()} == {
+        "weight": (6, 4, 2, 2),
+        "bias": (4,),
+    }
+    for value, other in zip(made[0].parameters(), made[1].parameters(), strict=True):
+        assert torch.equal(value, other)
+    state = torch.random.manual_seed(0)
+    x = torch.randn(2, 6, 3, 5, dtype=torch.float64, generator=state)
+    wanted = torch.randn(2, 4, 6, 10, dtype=torch.float64, generator=state)
+    gradients = []
+    for layer in made:
+        given = x.clone().requires_grad_()
+        y = layer(given)
+        gradients.append([y, *torch.autograd.grad(y, [given, *layer.parameters()], wanted)])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

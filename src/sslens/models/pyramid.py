@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sslens.errors import InputError
 from sslens.models.channel_norm import ChannelNorm, ConvNorm
+from sslens.models.doubling import Doubling
 
 #: the levels, and the factor by which each is finer than the map that the pyramid is built on
 FACTORS = {"p2": 4.0, "p3": 2.0, "p4": 1.0, "p5": 0.5, "p6": 0.25}
@@ -77,15 +78,12 @@ class Pyramid(nn.Module):
         self.strides = {name: stride / factor for name, factor in FACTORS.items()}
         half, quarter = dim // 2, dim // 4
 
-        def double(inputs: int, outputs: int) -> nn.Module:
-            return nn.ConvTranspose2d(inputs, outputs, kernel_size=2, stride=2)
-
         def smooth(inputs: int) -> list[nn.Module]:
             return [ConvNorm(inputs, channels, 1), ConvNorm(channels, channels, 3)]
 
-        finest = [double(dim, half), ChannelNorm(half), nn.GELU(), double(half, quarter)]
+        finest = [Doubling(dim, half), ChannelNorm(half), nn.GELU(), Doubling(half, quarter)]
         self.p2 = nn.Sequential(*finest, *smooth(quarter))
-        self.p3 = nn.Sequential(double(dim, half), *smooth(half))
+        self.p3 = nn.Sequential(Doubling(dim, half), *smooth(half))
         self.p4 = nn.Sequential(*smooth(dim))
         self.p5 = nn.Sequential(nn.MaxPool2d(2), *smooth(dim))
 

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from sslens.models.channel_norm import ConvNorm
 from sslens.models.detection.boxes import widen
+from sslens.models.detection.pooling import pool
 from sslens.models.detection.settings import HeadSettings
+from sslens.models.doubling import Doubling, arrange
 
 #: cells of a region's side for the box head and for the mask head, which doubles them
 BOX_CELLS, MASK_CELLS = 7, 14
@@ -50,16 +51,14 @@ def align(
     sides = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
     level = (2 + (sides / (_CANONICAL * strides[0]) + 1e-8).log2()).floor()
     level = level.clamp(0, len(strides) - 1)
-    regions = torch.cat([images.to(boxes.dtype).unsqueeze(1), boxes], dim=1)
     numbers, pooled = [], []
     for k, (stride, features) in enumerate(levels.items()):
         chosen = (level == k).nonzero()[:, 0]
         numbers.append(chosen)
-        features = widen(features)
-        rois = regions[chosen].to(features.dtype)
-        pooled.append(roi_align(features, rois, cells, 1 / stride, sampling_ratio=0, aligned=True))
+        pooled.append(pool(features, boxes[chosen] / stride, images[chosen], cells))
     parts = torch.cat(pooled)
-    return torch.empty_like(parts).index_copy_(0, torch.cat(numbers), parts)
+    ordered = torch.empty_like(parts).index_copy_(0, torch.cat(numbers), parts)
+    return ordered.permute(0, 3, 1, 2)
 
 
 @final
@@ -78,8 +77,10 @@ class BoxHead(nn.Module):
         self, x: Float[Tensor, "region channel cell cell"]
     ) -> Float[Tensor, "region hidden"]:
         """Return a vector for each region."""
-        x = _convolve(self, "conv", x, self.convolutions)
-        return _rectify(self.fc1(x.flatten(1)))
+        x = _convolve(self, "conv", x, self.convolutions).permute(0, 2, 3, 1)
+        # the channels are last in memory: it is less to reorder the weights than the regions
+        weight = self.fc1.weight.unflatten(1, (-1, *x.shape[1:3])).permute(0, 2, 3, 1)
+        return _rectify(F.linear(x.flatten(1), weight.flatten(1), self.fc1.bias))
 
 
 @final
@@ -110,7 +111,7 @@ class MaskHead(nn.Module):
         super().__init__()
         channels, self.convolutions = settings.channels, settings.mask_convolutions
         _add_convolutions(self, "mask_fcn", channels, self.convolutions)
-        self.deconv = nn.ConvTranspose2d(channels, channels, kernel_size=2, stride=2)
+        self.deconv = Doubling(channels, channels)
         nn.init.kaiming_normal_(self.deconv.weight, mode="fan_out", nonlinearity="relu")
         self.predictor = nn.Conv2d(channels, classes, 1)
         nn.init.normal_(self.predictor.weight, std=0.001)
@@ -123,9 +124,10 @@ class MaskHead(nn.Module):
     ) -> Float[Tensor, "region double double"]:
         """Return the logits of each region's mask for its own class; those of other classes are
         not computed."""
-        x = _rectify(self.deconv(_convolve(self, "mask_fcn", x, self.convolutions)))
+        x = _rectify(self.deconv.quarter(_convolve(self, "mask_fcn", x, self.convolutions)))
         weights, biases = (parameter[labels] for parameter in self.predictor.parameters())
-        logits = torch.einsum("rcij,rc->rij", x, weights.flatten(1).to(x.dtype))
+        logits = x.flatten(1, 4) @ weights.flatten(1).to(x.dtype).unsqueeze(2)
+        logits = arrange(logits.view(*x.shape[:5], 1))[:, 0]
         return widen(logits) + biases.view(-1, 1, 1)
 
 
