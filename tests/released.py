@@ -460,7 +460,14 @@ def _byol() -> dict[str, Example]:
     state |= head("target_encoder.projector.0.weight")
     wanted = {"branch": "target_encoder"}
     bare = {name: value for name, value in state.items() if ".net." in name}
+    own = under("module.online.backbone.", online.state_dict())
+    own |= under("module.momentum.backbone.", target.state_dict())
+    own |= head("module.online.projector.0.weight", "module.momentum.projector.0.weight")
+    own |= head("module.predictor.0.weight")
+    twin = {"branch": "momentum"}
     return {
+        "an own loop's, in DDP": Example(online, own, "byol", family="JE"),
+        "an own loop's momentum network": Example(target, own, "byol", family="JE", options=twin),
         "names alone": Example(online, bare, None),
         "online": Example(online, state, "byol", family="JE"),
         "target": Example(target, state, "byol", family="JE", options=wanted),

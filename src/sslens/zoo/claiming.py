@@ -138,7 +138,8 @@ def claim_roles(
     beside: Drops = (),
     notes: tuple[str, ...] = (),
 ) -> Claim | None:
-    """Claim a file with networks that a method calls by names of its own.
+    """Claim a file with networks that a method calls by names of its own. Further networks of the
+    file can be chosen too, by their places.
 
     Args:
         contents: the contents of the file.
@@ -150,6 +151,8 @@ def claim_roles(
     branches = find_roles(contents, roles)
     if not branches:
         return None
+    further = name_trunks(find_trunks(contents.states)).items()
+    branches |= {name: trunk for name, trunk in further if trunk not in branches.values()}
     return Claim(
         method=method,
         form=f"training file, with {' and '.join(branches)}",

@@ -14,7 +14,7 @@ from sslens.zoo.arrays import Array
 #: where the spellings are, each a file with the names by which it is known
 SPELLINGS = "zoo/spellings"
 #: words by which files call the network that is a moving average of another one
-_AVERAGED = {"teacher", "momentum", "target", "ema", "average", "averaged", "shadow", "slow"}
+AVERAGED = ("target", "teacher", "momentum", "ema", "average", "averaged", "shadow", "slow")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def is_averaged(name: str) -> bool:
     >>> is_averaged("state_dict_ema"), is_averaged("backbone.teacher"), is_averaged("schema")
     (True, True, False)
     """
-    return not _AVERAGED.isdisjoint(re.split(r"[./_]", name.lower()))
+    return not set(AVERAGED).isdisjoint(re.split(r"[./_]", name.lower()))
 
 
 def choose_trunk(branches: Mapping[str, Trunk]) -> str | None:

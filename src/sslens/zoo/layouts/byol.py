@@ -5,14 +5,11 @@ import re
 from sslens.zoo.claim import Claim
 from sslens.zoo.claiming import claim_roles, find_roles
 from sslens.zoo.files import Contents
+from sslens.zoo.trunks import AVERAGED
 
 TITLE = "BYOL"
-PAIRS = (
-    ("online_encoder", "target_encoder"),
-    ("online_network", "target_network"),
-    ("online_net", "target_net"),
-    ("online", "target"),
-)
+#: what may stand after "online" and after the word for its moving average
+ENDS = ("_encoder", "_network", "_net", "")
 
 
 #: parts beside the networks by which a training is known as BYOL's
@@ -20,18 +17,20 @@ _PARTS = re.compile(r"predict|project|(^|\.)(fc|head)\.\d")
 
 
 def claim(contents: Contents) -> Claim | None:
-    """Claim a file with a network called `online_…`, and its twin `target_…`. The online network is
-    the one that the authors evaluate. The authors' own files are JAX's, which are not read.
+    """Claim a file with a network called `online_…`, and its moving average, `target_…` or another
+    word for one. The online network is the one that the authors evaluate. The authors' own files
+    are JAX's, which are not read.
 
     Without a predictor or a projector the names alone do not tell the objective.
     """
     keys = [key for weights in contents.states.values() for key in weights]
     is_known = any(_PARTS.search(key) for key in keys)
-    for online, target in PAIRS:
+    for end in ENDS:
+        online = f"online{end}"
         if online in find_roles(contents, (online,)):
             return claim_roles(
                 contents,
-                (online, target),
+                (online, *(f"{word}{end}" for word in AVERAGED)),
                 method=TITLE if is_known else "an online network and its target, objective unknown",
                 taken=online,
                 objective="byol" if is_known else None,
