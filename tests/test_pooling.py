@@ -23,7 +23,11 @@ def make_regions(count: int, sides: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("cells", [1, 7, 14])
 @pytest.mark.parametrize("sides", [(9, 13), (32, 32), (1, 5)])
-def test_products_are_torchvisions_samples(cells: int, sides: tuple[int, int]) -> None:
+@pytest.mark.parametrize("between", [1, 4000, 1 << 19])
+def test_products_are_torchvisions_samples(
+    cells: int, sides: tuple[int, int], between: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pooling, "_BETWEEN", between)
     boxes, images = make_regions(40, sides)
     state = torch.random.manual_seed(0)
     features = torch.randn(3, 5, *sides, dtype=torch.float64, generator=state)
