@@ -140,7 +140,7 @@ def test_models_that_were_shown_different_things_are_refused(
         ),
         (
             {"versions": {"all": 1, "cls": 1}},
-            "two has Grams of the tokens cls and one has not: these are left out.",
+            "one has no Grams of the tokens cls, which two has: the two are compared without them.",
         ),
     ],
 )

@@ -327,6 +327,40 @@ def test_all_models_that_are_not_told_apart_are_named() -> None:
     )
 
 
+def test_probes_that_tell_models_apart_where_knn_does_not_are_told() -> None:
+    near = [options("mae", 0.40, seed=1), options("dino", 0.39, seed=2), options("msn", 0.1)]
+    choices = read_choices(knn(near)["choices"])
+    clear = [options("dino", 0.40, seed=1), options("mae", 0.20, seed=2), options("msn", 0.1)]
+    probed = [replace(one, k=0, layers=1) for one in read_choices(knn(clear)["choices"])]
+    said = write_choice(choices, probed=probed)
+    assert said.startswith("Not told apart on 400 images: mae or dino, +1.0 points [")
+    assert " By a linear probe dino is above mae: +20.0 points [" in said
+    assert write_choice(choices, probed=choices) == write_choice(choices)  # it tells no more
+    # by a probe the model that k-NN names is not told apart from the first: nothing is said
+    third = [options("dino", 0.40, seed=1), options("mae", 0.39, seed=2), options("msn", 0.1)]
+    assert write_choice(choices, probed=read_choices(knn(third)["choices"])).endswith("holds 0).")
+
+
+def test_no_model_above_chance_is_said() -> None:
+    made = [
+        options("mae", 0.12, seed=1),
+        options("dino", 0.10, seed=2),
+        options("pixels", 0.05, control=True, seed=3),
+    ]
+    (chance,) = {one.chance for one in read_choices(knn(made)["choices"])}
+    screen = front({"knn-depth": knn(made)})
+    (best,) = [one for one in screen.answers if one.question == BEST]
+    assert chance == pytest.approx(0.1)
+    assert best.control.endswith(", chance 10.0%")
+    assert screen.choice.startswith(
+        "No model is shown to be above chance, 10.0%, always the most frequent class: mae, the"
+        " first, has 12.0% [9."
+    )
+    better = [options("mae", 0.3, seed=1), *made[1:]]
+    (best,) = [one for one in front({"knn-depth": knn(better)}).answers if one.question == BEST]
+    assert "chance" not in best.control
+
+
 def alone(model: str, judged: np.ndarray, *, control: bool = False) -> Options:
     """A model of which only the usual choice can be made."""
     only = Option("norm", "cls", 0.5, judged, "raw", k=20, usual=True)

@@ -2,6 +2,7 @@
 reprs, and nothing written unless it is saved."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,29 @@ PLAIN = [
     "No file tells how images are prepared for cnn and vit_lightning " * 2,
     "And another. " * 9,
 ]
+
+
+def test_all_of_three_models_are_shown_beside_many_cautions() -> None:
+    rows = make_rows(["vit", "scenes_mae", "cnn"], controls=6)
+    archs = ("resnet18", "vit_mini_patch8_32", "vit_96x4_patch8_64_heads4")
+    for number, row in enumerate(rows[3:9]):
+        row["model"] = f"random #{number % 2} ({archs[number // 2]})"
+    rows[9]["nearest_relative"] = "random #0 (vit_96x4_patch8_64_heads4)"
+    for row in rows:
+        row["probe"] = float("nan")
+    choice = (
+        f"Nothing is shown to beat raw pixels by 20-NN on 66 images: vit, {'the nearest ' * 4}."
+    )
+    told = Told("3 models", [HEADS, VIEWS, FRESH, SHOWN], (), "j7/report.html", "a.csv", choice)
+    lines = write_answer(rows, told, 100)
+    assert len(lines) <= MOST
+    shown = [line.text.split()[0] for line in lines if line.kind in ("model", "control")]
+    assert shown == ["vit", "scenes_mae", "cnn", "pixels"]
+    text = " ".join(line.text for line in lines)
+    assert "c: vit_96x4_patch8_64_heads4." in text
+    assert "resnet18" not in text  # of no row that is shown
+    assert re.search(r"Chance:? 50\.0%", text)
+    assert "cautions" in text
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])

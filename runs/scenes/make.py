@@ -21,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ARCH, BATCH, SCENES = "vit_mini_patch8_32", 128, 50_000
+#: resnet_mini_32 at half of its width: a core makes 2.6 times as many images a second, enough for
+#: as many epochs as the transformer has
+NARROW_RESNET = "resnet_12x24x48x96_1x2x2x1_stem1_32"
 IMAGES = f"scenes:0:{SCENES}"
 #: scenes of other seeds than the training's
 BANK, QUERIES, LABELLED = "scenes:2:8000", "scenes:1:2000", "scenes:3:10000"
@@ -197,7 +200,7 @@ REFERENCES = {
     **_seeds("scenes_supervised", 2, "supervised", SUPERVISED, 12, "supervised"),
     "scenes_dino_two_crops": Reference("dino", "DINO without small crops", DINO | WHOLE, 16),
     "scenes_moco_v3_resnet": Reference(
-        "moco-v3", "MoCo-v3, ResNet", MOCO | {"optimiser": "adamw"}, 5, arch="resnet_mini_32"
+        "moco-v3", "MoCo-v3, ResNet", MOCO | {"optimiser": "adamw"}, 16, arch=NARROW_RESNET
     ),
     "scenes_fcmae_convnextv2": Reference(
         "fcmae", "FCMAE, ConvNeXt-V2", FCMAE, 12, arch="convnextv2_mini_32"

@@ -166,8 +166,8 @@ def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
         alone = [tokens for tokens in one.versions if tokens not in other.versions]
         if alone:
             sentences.append(
-                f"{one.name} has Grams of the tokens {_list(alone)} and {other.name} has not: these"
-                " are left out."
+                f"{other.name} has no Grams of the tokens {_list(alone)}, which {one.name} has: the"
+                " two are compared without them."
             )
     if a.transform != b.transform and (region := _transform(a, b)):
         what = f"What differs between {a.name} and {b.name} is not the models alone"

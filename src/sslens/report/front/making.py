@@ -21,6 +21,7 @@ from sslens.comparisons.roles import CONTROL, PIXELS
 from sslens.comparisons.tuned import is_control
 from sslens.find import names, plugin
 from sslens.report.front.questions import (
+    PROBES,
     SEPARATION,
     add_classes,
     answer_by_the_way,
@@ -139,7 +140,8 @@ def _write_choice(
     advised: Sequence[Recommendation],
 ) -> str:
     """Say which model to use, or what is missing to choose one and to judge how alike they are."""
-    said = choosing.write_choice(choices, find_over_places(results), advised)
+    probed = _read_separation(results, PROBES) if SEPARATION[0] in results else ()
+    said = choosing.write_choice(choices, find_over_places(results), advised, probed)
     compares = "cka-blocks" in results
     if compares and not choices and not compared.labelled:
         said = choosing.NO_LABELS
@@ -194,9 +196,11 @@ def _list_not_run(verdicts: Sequence[Verdict], compared: Compared) -> dict[str, 
     return not_run
 
 
-def _read_separation(results: Mapping[str, Results]) -> tuple[Choice, ...]:
+def _read_separation(
+    results: Mapping[str, Results], analyses: Sequence[str] = SEPARATION
+) -> tuple[Choice, ...]:
     """What was chosen of each model, by the first analysis that tells it."""
-    for name in SEPARATION:
+    for name in analyses:
         if name in results and "choices" in results[name]:
             return read_choices(results[name]["choices"])
     return ()

@@ -21,7 +21,8 @@ from sslens.statistics.estimate import Estimate
 from sslens.table import Results
 
 #: the analyses that tell how well models separate classes, the first that ran
-SEPARATION = ("knn-depth", "probe-layers", "probe-depth")
+PROBES = ("probe-layers", "probe-depth")
+SEPARATION = ("knn-depth", *PROBES)
 
 
 def answer_questions(

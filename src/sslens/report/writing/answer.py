@@ -18,6 +18,7 @@ from sslens.report.writing.answer_rows import (
     list_choices,
     order_rows,
     shorten_controls,
+    write_letters,
 )
 from sslens.report.writing.best_features import FEW, count_judged, write_how_chosen
 from sslens.report.writing.numbers import (
@@ -39,6 +40,8 @@ NAN = float("nan")
 NARROWEST = 40
 #: lines of a table that leaves room for cautions: its head, three rows, and a line below
 LEAST = 5
+#: models that are all shown, even where only one line is left to say how many cautions there are
+SURE = 3
 #: what stands behind the name of a control
 CONTROL = " *"
 #: how a pooling is called in a column; of patches and of all tokens it is the mean
@@ -124,7 +127,8 @@ def write_answer(
     Names are never cut; where names of controls are long, letters stand for their architectures.
     Models come before controls, the most accurate first. Of what does not fit the weaker controls
     are left out first, then the last models, then notes; it is said how many, and how many of them
-    are a `Caution`. Raw pixels are always shown, and cautions come first and whole.
+    are a `Caution`. Raw pixels are always shown, and cautions come first and whole, unless one of
+    up to three models would have to be left out.
 
     Args:
         rows: the rows of the answer (`sslens.report.answer.make_answer`).
@@ -139,14 +143,14 @@ def write_answer(
     known = [row for row in rows if has_numbers(row)]
     if known:
         every = _count_models(_write_body(known, told, width, 1000))
-        bodies = [
-            _write_body(known, told, width, room - kept) for kept in _reserve(told, width, room)
-        ]
+        reserved = _reserve(told, width, room)
+        kept = [*reserved, *(range(reserved[-1] - 1, 0, -1) if every <= SURE else ())]
+        bodies = [_write_body(known, told, width, room - lines) for lines in kept]
         whole = [body for body in bodies if _count_models(body) == every]  # notes give way
-        body = whole[0] if whole else bodies[-1]
+        body = whole[0] if whole else bodies[len(reserved) - 1]
     else:
-        kept = max(min(2, len(told.notes)), _reserve(told, width, room)[0])
-        body = _write_findings(told, width, room - kept)
+        least = max(min(2, len(told.notes)), _reserve(told, width, room)[0])
+        body = _write_findings(told, width, room - least)
     where = "the report" if told.path else "`notes`"
     notes = write_notes(told.notes, where, width, max(1, room - len(body)))
     lines = [*head, *body, *(AnswerLine(text, "note") for text in notes), *path]
@@ -220,20 +224,20 @@ def _write_table(
     ordered = order_rows(rows)
     columns = _choose_columns(ordered)
     style, cells, widths = _fit(ordered, columns, width)
-    short, legend = shorten_controls(ordered)
+    short, letters = shorten_controls(ordered)
     fitted = _fit(short, columns, width)
     if STYLES.index(fitted[0]) < STYLES.index(style):
         style, cells, widths = fitted
     else:
-        legend = ""
+        letters = {}
     heights = [len(_split(own, widths, style)) for own in cells]
     models = sum(not row["control"] for row in ordered)
     least = LEAST_SAID if _list_cautions(told) else -1
     for few, most in list_choices(len(ordered), FEW, min(models + 1, len(ordered)), least):
         shown = choose_rows(ordered, most)
-        lettered = any(row != own for row, own in zip(ordered, short, strict=True) if row in shown)
-        letters = legend if lettered else ""
-        said = _write_below(ordered, shown, columns, told.saved, few=few, legend=letters)
+        named = [one for row, one in zip(ordered, short, strict=True) if row in shown]
+        legend = write_letters(letters, named)
+        said = _write_below(ordered, shown, columns, told.saved, few=few, legend=legend)
         below = wrap(said, width)
         high = sum(one for row, one in zip(ordered, heights, strict=True) if row in shown)
         if 1 + high + len(below) <= room:
@@ -333,10 +337,10 @@ def _write_below(
     if legend and controls:
         sentences = [f"* a control; {legend}"]
     judged = [row for row in rows if any(row[name] == row[name] for name in ("knn", "probe"))]
+    chance = spell_share(Estimate(judged[0]["chance"])) if judged else ""
     if judged and few == LEAST_SAID:
-        sentences.append(f"Intervals: 95 %, over {count_judged(judged[0])} images.")
+        sentences.append(f"Chance {chance}; 95 % over {count_judged(judged[0])} images.")
     elif judged:
-        chance = spell_share(Estimate(judged[0]["chance"]))
         sentences += [*write_how_chosen(judged, max(few, 0)), f"Chance: {chance}."]
     own = [row for row in rows if has_two_readings(row) and not row["control"]]
     if any(has_two_readings(row) for row in rows):
@@ -349,10 +353,12 @@ def _write_below(
         without = ", raw pixels regressed out" if beyond else ""
         sentences.append(f"Nearest by mean CKA at the same depth{without}.")
         sentences += write_as_pixels(rows)
-    sentences = sentences[:2] if few < 0 else sentences
+    if few < 0:  # chance and what the numbers are over are told in any case
+        sentences = sentences[: 3 if judged and few != LEAST_SAID else 2]
     if left := len(rows) - len(shown):
         rows_left = f"{left} more row{'s' if left > 1 else ''}"
-        sentences.append(f"And {rows_left}{f' in {saved}' if saved else ''}.")
+        first = "" if few == LEAST_SAID else "And "
+        sentences.append(f"{first}{rows_left}{f' in {saved}' if saved else ''}.")
     return " ".join(sentences)
 
 

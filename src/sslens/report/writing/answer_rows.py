@@ -70,13 +70,13 @@ def list_choices(count: int, few: int, sure: int, least: int = -1) -> Iterator[t
 
 def shorten_controls(
     rows: Sequence[Mapping[str, Any]],
-) -> tuple[list[Mapping[str, Any]], str]:
+) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
     """Put letters for the architectures in the names of controls, which have them where models of
-    several are compared; returns the rows, and what the letters stand for.
+    several are compared; returns the rows, and the architectures by the ends of the names.
 
     >>> rows = [{"model": "random #0 (resnet18)", "control": True, "nearest_relative": "mae"}]
     >>> shorten_controls(rows)
-    ([{'model': 'random #0 a', 'control': True, 'nearest_relative': 'mae'}], 'a: resnet18.')
+    ([{'model': 'random #0 a', 'control': True, 'nearest_relative': 'mae'}], {' a': 'resnet18'})
     """
     parts = {row["model"]: _ARCH.fullmatch(row["model"]) for row in rows if row["control"]}
     archs = list(dict.fromkeys(found[2] for found in parts.values() if found))
@@ -90,7 +90,23 @@ def shorten_controls(
         {**row, **{one: names.get(row[one], row[one]) for one in ("model", "nearest_relative")}}
         for row in rows
     ]
-    return short, f"{', '.join(f'{letter}: {arch}' for arch, letter in letters.items())}."
+    return short, {f" {letter}": arch for arch, letter in letters.items()}
+
+
+def write_letters(letters: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write what the letters in the names of some rows stand for.
+
+    >>> row = {"model": "vit", "nearest_relative": "random #0 b"}
+    >>> write_letters({" a": "resnet18", " b": "resnet50"}, [row])
+    'b: resnet50.'
+    """
+    names = [str(row[one]) for row in rows for one in ("model", "nearest_relative")]
+    used = [
+        f"{letter.strip()}: {arch}"
+        for letter, arch in letters.items()
+        if any(re.search(rf"#\d+{letter}$", name) for name in names)
+    ]
+    return f"{', '.join(used)}." if used else ""
 
 
 def choose_rows(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:

@@ -124,7 +124,32 @@ def _write_controls(choices: Sequence[Choice]) -> str:
     if controls:
         best = max(controls.values(), key=lambda one: one.use.value)
         parts.append(f"untrained {spell_share(Estimate(best.use.value))}")
+    studied = [one for one in choices if not one.control]
+    if not any(map(is_above_chance, studied)):
+        parts.append(f"chance {spell_share(Estimate(studied[0].chance))}")
     return ", ".join(parts)
+
+
+def is_above_chance(choice: Choice) -> bool:
+    """Whether the interval of what is to be used of a model lies above the share of the most
+    frequent class."""
+    return choice.use.low > choice.chance
+
+
+def write_chance(choices: Sequence[Choice]) -> str:
+    """Write that no model is shown to be above chance; empty where one is."""
+    studied = [one for one in rank_choices(choices) if not one.control]
+    if any(map(is_above_chance, studied)):
+        return ""
+    first = studied[0]
+    chance = f"chance, {spell_share(Estimate(first.chance))}, always the most frequent class"
+    how = f"by {_name_classifier(first)} on {spell_over(first.use)}"
+    if len(studied) == 1:
+        return f"Not shown to be above {chance}: {spell_share(first.use)} {how}."
+    return (
+        f"No model is shown to be above {chance}: {first.model}, the first, has"
+        f" {spell_share(first.use)} {how}."
+    )
 
 
 def write_pixels(choices: Sequence[Choice], advised: Sequence[Recommendation] = ()) -> str:
@@ -169,6 +194,24 @@ def _write_probed(advised: Sequence[Recommendation]) -> str:
     return f" By a linear probe {one.model} beats them: {spell_points(gain)}."
 
 
+def _write_first_probed(probed: Sequence[Choice], named: str) -> str:
+    """Write which model is above the one that k-NN names first, or above all others, by a probe;
+    empty if none is."""
+    first = next((one for one in rank_choices(probed) if not one.control), None)
+    standing = Standing.of(probed)
+    if first is None:
+        return ""
+    how = "a linear probe" if first.layers == 1 else f"a probe of {first.layers} layers"
+    said = f" By {how} {first.model} is above"
+    below = {one.model: spell_points(one.gains["first_over"]) for one in standing.below}
+    if named in below:
+        return f"{said} {named}: {below[named]}."
+    if standing.near or standing.near_controls or not below:
+        return ""
+    second = next(iter(below))
+    return f"{said} all others: {below[second]} over {second}."
+
+
 def write_no_choice(reason: str) -> str:
     """Write why no model can be chosen.
 
@@ -185,6 +228,7 @@ def write_choice(
     choices: Sequence[Choice],
     over_places: Collection[str] = (),
     advised: Sequence[Recommendation] = (),
+    probed: Sequence[Choice] = (),
 ) -> str:
     """Write which model to use, or why none is to be preferred; empty where there is no model.
 
@@ -192,11 +236,12 @@ def write_choice(
         choices: what was chosen of each model and control.
         over_places: the models of which the mean is over places (`readings.find_over_places`).
         advised: what is recommended of each model.
+        probed: what was chosen of each among probes, where `choices` are of k-NN.
     """
     studied = [one for one in rank_choices(choices) if not one.control]
     if not studied:
         return ""
-    warning = write_pixels(choices, advised)
+    warning = write_chance(choices) or write_pixels(choices, advised)
     if warning:
         return warning
     first, standing = studied[0], Standing.of(choices)
@@ -207,7 +252,7 @@ def write_choice(
         if next_ is None or not standing.near:
             return (
                 f"Not told apart from {controls} {over}: {first.model},"
-                f" {spell_share(first.use)} {how}."
+                f" {spell_share(first.use)} {how}.{_write_first_probed(probed, first.model)}"
             )
         nor = f", nor from {controls}," if controls else ""
         named = _name_near(first.model, [one.model for one in standing.near])
@@ -216,6 +261,7 @@ def write_choice(
         return (
             f"Not told apart{nor} {over}: {named},"
             f" {spell_points(ahead)}{between} {how}{_say_why(first, ahead)}."
+            f"{_write_first_probed(probed, first.model)}"
         )
     pooling = name_pooling(first.use_pooling, places=first.model in over_places)
     where = f"{pooling} at {' and '.join(first.use_taps)}{name_features(first.use_features)}"
