@@ -360,13 +360,16 @@ def test_what_depth_gains_is_held_against_the_other_family_and_another_seed(
     assert rec.difference_low > 0.2
     assert rec.less == "1 layer"
     again = deepened["second-seeds"]
-    assert again.model.tolist() == ["mae"] * 2 + ["dino"] * 2
-    assert again.layers.tolist() == [2, 3] * 2
+    # of dino's no interval decides what deeper probes gain
+    assert again.model.tolist() == ["mae"] * 2
+    assert again.layers.tolist() == [2, 3]
+    dino = deepened["probes"].query("model == 'dino' and main and layers > 1")
+    assert ((dino.gain_low <= 0) & (dino.gain_high >= 0)).all()
     first = deepened["probes"]
     first = first[first.main & (first.model == "mae")]
     np.testing.assert_allclose(
-        again.gain[:2].to_numpy(),
-        again.accuracy[:2].to_numpy() - first.accuracy.to_numpy()[1:],
+        again.gain.to_numpy(),
+        again.accuracy.to_numpy() - first.accuracy.to_numpy()[1:],
         atol=1e-12,
     )
     assert again.gain.abs().max() < 0.15

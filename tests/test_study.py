@@ -121,7 +121,7 @@ TABLES = (
         for name in ("accuracies", "choices", "neighbours", "probes", "standardising")
     ),
     "other-measures",
-    *(f"probe-depth/{name}" for name in ("choices", "penalties", "probes", "second-seeds")),
+    *(f"probe-depth/{name}" for name in ("choices", "penalties", "probes")),
     *(f"probe-layers/{name}" for name in ("choices", "penalties", "probes")),
 )
 

@@ -13,7 +13,8 @@ from sslens.errors import InputError
 from sslens.probes._axes import Axes, Labelled, find_right, place_labels
 from sslens.probes._path import GAP, Trial, Walk
 
-#: penalties λ that are always tried, on features of variance 1, from the strongest
+#: penalties λ, on features of variance 1, from the strongest; of these the two weakest are tried
+#: where the choice comes near them (`SPARED`)
 PENALTIES = tuple(10.0**-power for power in range(7))
 #: bytes of the heads that are fitted together: what a processor's cache or a GPU holds
 TOGETHER = {"cpu": 1 << 24, "cuda": 1 << 33}
@@ -121,7 +122,8 @@ def fit_logistic(
     9.9): a head has converged when this is at most `GAP` of f, computed in float64.
 
     The penalty with most validation images right is chosen, of equal ones one inside the path, with
-    the least cross-entropy. While the choice is at an end, the path goes on there, up to
+    the least cross-entropy. A penalty below `SPARED`, 1e-4, is tried only while the choice is one
+    of the two weakest before it. While the choice is at an end, the path goes on there, up to
     `STRONGEST` and `WEAKEST`; where these are reached, `inside` is False and `why` says so.
 
     Args:
@@ -129,8 +131,9 @@ def fit_logistic(
         labels: class of each training image, as a number.
         validation: features of the images on which the penalty is chosen, by head.
         validation_labels: class of each of these.
-        penalties: λ that are always tried.
-        widen: whether the path goes on where the choice is at its end.
+        penalties: λ to try.
+        widen: whether the path follows the choice: goes on where it is at an end, and leaves out
+            weak penalties that are far from it.
         top: an image is right when its class is among so many highest logits.
         device: where the products are computed.
         progress: called with heads done and heads in all.
