@@ -11,7 +11,9 @@ outside of other sections. Bare is forward passes, decoding and normalising, of 
 With one thread all but decoding runs in the main thread, so that sections count that thread's time;
 decoding is what the other threads take. `--scaled` runs the passes of another architecture too, on
 `--count` images, and scales them to all images and networks: what is left of a `compare` does not
-depend on the size of its patches. Weights are random. Target: 1.3.
+depend on the size of its patches. With `--keep` a run that was stopped goes on, and counts what is
+not in its store yet; a ratio needs the passes, its own or scaled ones. Weights are random. Target:
+1.3.
 """
 
 import argparse
@@ -124,10 +126,12 @@ def find_others() -> float:
 
 def describe(seconds: dict[str, float]) -> str:
     """The table, with all over the bare passes."""
-    bare = seconds[BARE] + seconds[DECODING]
     rows = [f"{name:<28} {own:8.1f} s" for name, own in seconds.items()]
     whole = sum(seconds.values())
-    return "\n".join([*rows, f"{'all':<28} {whole:8.1f} s", f"all / bare: {whole / bare:.3f}"])
+    rows.append(f"{'all':<28} {whole:8.1f} s")
+    if BARE in seconds:
+        rows.append(f"all / bare: {whole / (seconds[BARE] + seconds[DECODING]):.3f}")
+    return "\n".join(rows)
 
 
 def main() -> None:
@@ -139,7 +143,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1024)
     parser.add_argument("--scaled", help="an architecture, whose passes are scaled")
     parser.add_argument("--count", type=int, default=96, help="with --scaled, images")
-    parser.add_argument("--keep", type=Path, help="a new folder for store and report")
+    parser.add_argument("--keep", type=Path, help="a folder for store and report")
     given = parser.parse_args()
     sections = Sections()
     from sslens.memory import keep_freed_memory
