@@ -124,12 +124,13 @@ class TrainingsCost:
 
         >>> TrainingsCost(4, 312, 4800.0, 641e3, 0.0, "cpu").describe()
         '312 steps each, about 20 min each and 1.3 h of processor time in all; memory about 0.64 MB'
+        >>> TrainingsCost(5, 15, 60.0, 641e3, 0.0, "cpu").describe().split(";")[0]  # 5 · 12 s
+        '15 steps each, about 12 s each and 1 min of processor time in all'
         """
-        hours = self.seconds / 3600
         in_all = "of processor time in all" if self.device == "cpu" else f"in all on {self.device}"
         clause = (
-            f"{self.steps:,} steps each, about {_spell_time(hours / self.count)} each and"
-            f" {_spell_time(hours)} {in_all}; memory about {_spell_size(self.memory)}"
+            f"{self.steps:,} steps each, about {_spell_time(self.seconds / self.count)} each and"
+            f" {_spell_time(self.seconds)} {in_all}; memory about {_spell_size(self.memory)}"
         )
         return clause + (f"; maps {_spell_size(self.disk)} on disk" if self.disk else "")
 
@@ -150,13 +151,18 @@ def estimate_trainings(runs: Sequence["DetectorRun"]) -> TrainingsCost:
     )
 
 
-def _spell_time(hours: float) -> str:
-    """Write a time in minutes, of which there is one at least, or in hours where it is long.
+def _spell_time(seconds: float) -> str:
+    """Write a time in seconds where it is under a minute, in minutes under an hour, else in hours.
 
-    >>> _spell_time(0.001), _spell_time(0.05), _spell_time(30.2), _spell_time(1804.0)
-    ('1 min', '3 min', '30 h', '1,800 h')
+    A short time is not rounded up to a minute: one training's time times their number has to be
+    the time of all.
+
+    >>> [_spell_time(seconds) for seconds in (3.6, 12.0, 180.0, 108_720.0, 6_494_400.0)]
+    ['3.6 s', '12 s', '3 min', '30 h', '1,800 h']
     """
-    return f"{_round(max(1.0, 60 * hours))} min" if hours < 1 else f"{_round(hours)} h"
+    if seconds < 60:
+        return f"{_round(seconds)} s"
+    return f"{_round(seconds / 60)} min" if seconds < 3600 else f"{_round(seconds / 3600)} h"
 
 
 def _spell_size(size: float) -> str:
