@@ -194,6 +194,27 @@ def test_a_folder_is_made_of_what_is_stored(
     )
 
 
+def test_the_plan_of_a_folder_says_whether_there_is_a_pass(
+    images: ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["features", NANO, "--images", "scenes:0:50", "--device", "cpu", "--out"]
+    out = str(tmp_path / "made")
+
+    def read_plan(*more: str) -> str:
+        with passed() as seen:
+            assert cli.main([*line, out, *more]) == 0
+        (told,) = (one for one in capsys.readouterr().err.splitlines() if one.startswith("pass "))
+        return f"{told.split(maxsplit=1)[1]}; passed {sum(seen)}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSLENS_HOME", str(tmp_path / "home"))
+        assert read_plan("--dry-run") == "1 of 1 file to be made, on cpu; passed 0"
+        features(sslens.load(NANO), images, Store(tmp_path / "home/store"))
+        stored = "none, as the features are in the store: 1 of 1 file to be written"
+        assert read_plan("--dry-run") == read_plan() == f"{stored}; passed 0"
+        assert read_plan() == "none, as the folder has them all; passed 0"
+
+
 def test_stored_features_that_float16_cannot_hold_are_refused_too(
     images: ImageSet, store: Store, tmp_path: Path
 ) -> None:

@@ -131,11 +131,8 @@ def fill(
         begin_folder(folder, wanted, images.ids, images)
     wait_for_all()
     if missing:
-        shards = (wanted.rows(number) for number in range(wanted.count))
-        parts = [rows[at : at + batch] for rows in shards for at in range(0, len(rows), batch)]
-        plan = Plan(tuple(images.ids[part.start : part.stop] for part in parts))
-        request = PassRequest(model, images, plan, wanted.taps, wanted.precision)
-        writer = ShardWriter(folder, wanted, plan, missing)
+        request = _plan_pass(wanted, model, images, batch)
+        writer = ShardWriter(folder, wanted, request.plan, missing)
         stored = None if store is None else FeatureReducer().find(request, store)
         if stored is None:
             run_pass(request, [(wanted.taps, _Extraction(model, writer))], device, progress)
@@ -144,6 +141,35 @@ def fill(
         writer.close()
     wait_for_all()
     return open_features(folder)
+
+
+def is_stored(
+    wanted: Manifest, model: Backbone, images: ImageSet, store: Store, *, batch: int = BATCH
+) -> bool:
+    """Whether a store has all features of a folder, so that `fill` copies them without a pass.
+
+    Args:
+        wanted: the folder's manifest, from `describe`.
+        model, images, store, batch: as for `extract`.
+
+    >>> import sslens, tempfile
+    >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:8")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Store(Path(folder))
+    ...     before = is_stored(describe(model, images), model, images, store)
+    ...     _ = sslens.features(model, images, store=store)
+    ...     before, is_stored(describe(model, images), model, images, store)
+    (False, True)
+    """
+    return FeatureReducer().has(_plan_pass(wanted, model, images, batch), store)
+
+
+def _plan_pass(wanted: Manifest, model: Backbone, images: ImageSet, batch: int) -> PassRequest:
+    """The pass of which a folder is made: in minibatches that do not go beyond a file."""
+    shards = (wanted.rows(number) for number in range(wanted.count))
+    parts = [rows[at : at + batch] for rows in shards for at in range(0, len(rows), batch)]
+    plan = Plan(tuple(images.ids[part.start : part.stop] for part in parts))
+    return PassRequest(model, images, plan, wanted.taps, wanted.precision)
 
 
 def _copy(stored: Features, writer: ShardWriter, progress: Progress | None) -> None:

@@ -66,7 +66,13 @@ def run(
         InputError: something given cannot be used.
     """
     with enter(request, store) as here:
-        from sslens.capture.shards import describe, fill, remove_others, require_folder
+        from sslens.capture.shards import (
+            describe,
+            fill,
+            is_stored,
+            remove_others,
+            require_folder,
+        )
 
         quiet = not here.first
         (member,) = load_members((request.model,), controls=False)
@@ -83,7 +89,9 @@ def run(
         )
         missing = require_folder(request.out, wanted, overwrite=overwrite)
         if here.first:
-            say(_describe(model, images, wanted, len(missing), here.device))
+            stored = is_stored(wanted, model, images, here.store, batch=request.batch)
+            source = None if stored else here.device
+            say(_describe(model, images, wanted, len(missing), source))
         if dry_run:
             return None
         if overwrite and here.first:
@@ -104,9 +112,15 @@ def run(
 
 
 def _describe(
-    model: "Backbone", images: "ImageSet", wanted: "Manifest", missing: int, device: str
+    model: "Backbone", images: "ImageSet", wanted: "Manifest", missing: int, device: str | None
 ) -> str:
-    """The plan and its size, for a person."""
+    """The plan and its size, for a person.
+
+    Args:
+        model, images, wanted: what the folder is to hold.
+        missing: the number of files that the folder lacks.
+        device: where the pass would run; None where the store has the features already.
+    """
     from sslens.study.costing import spell_size
 
     transform, size = model.transform, len(images) * wanted.row_bytes
@@ -118,7 +132,24 @@ def _describe(
         f" {wanted.precision}",
         f"size      {spell_size(float(size))}: {wanted.row_bytes / 1e3:.3g} kB an image in"
         f" {wanted.dtype}, {files} of {wanted.shard:,} images at most",
-        f"pass      {missing} of {files} to be made, on {device}",
+        f"pass      {_describe_pass(files, missing, device)}",
     ]
     lines += [f"note      {note}" for note in describe_skipped(images)]
     return "\n".join(lines)
+
+
+def _describe_pass(files: str, missing: int, device: str | None) -> str:
+    """Whether there is a pass, and how many files are made by it or without it.
+
+    >>> _describe_pass("3 files", 2, "cpu")
+    '2 of 3 files to be made, on cpu'
+    >>> _describe_pass("1 file", 1, None)
+    'none, as the features are in the store: 1 of 1 file to be written'
+    >>> _describe_pass("1 file", 0, "cpu")
+    'none, as the folder has them all'
+    """
+    if not missing:
+        return "none, as the folder has them all"
+    if device is None:
+        return f"none, as the features are in the store: {missing} of {files} to be written"
+    return f"{missing} of {files} to be made, on {device}"
