@@ -34,6 +34,7 @@ from sslens.training.finetune import require_fit
 from sslens.training.loop import Interrupted
 from sslens.training.run_files import BEST, LOG
 from sslens.training.schedule import schedule_run
+from sslens.training.watch import Watch
 from tuning import HELD, IMAGES, LABELS, SETTINGS, TRAINING, VIT, fit, lines, model
 
 
@@ -43,6 +44,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole")
     fit(out, held=HELD, settings={"ema": 0.5}, path=True)
     return out
+
+
+def test_the_warning_has_the_chance_of_the_images_that_the_accuracy_is_of(tmp_path: Path) -> None:
+    """Three of four training images are of one class and half of the held-out ones; hardly any step
+    is taken, so that all images are of one class to the classifier."""
+    grey = np.arange(100, 124, dtype=np.uint8)[:, None, None, None]
+    pixels = np.tile(grey, (1, 32, 32, 3))
+    train = from_arrays(pixels, [0, 0, 0, 1] * 6, classes=["a", "b"])
+    held = from_arrays(pixels[:8], [0, 1] * 4, classes=["a", "b"], name="held")
+    still = {"base_lr": 1e-9, "min_lr": 1e-9, "smoothing": 0.0, "classes": ("a", "b")}
+    fit(tmp_path, images=train, held=held, settings=still, epochs=22, watch=Watch(every=22))
+    (warning,) = lines(tmp_path, "warning")
+    assert "is 50.0% where chance is 50.0%. " in str(warning)
+    assert Accuracy(held, model().transform, ("a", "b")).chance == 0.5
 
 
 class Signalling:

@@ -17,13 +17,11 @@ class TrivialLoss:
         value: the loss.
         words: what has this loss, for people.
         mend: what usually helps, a sentence for people.
-        chance: the accuracy of the same guess for all images; None where nothing is guessed.
     """
 
     value: float
     words: str
     mend: str
-    chance: float | None = None
 
 
 def guess_classes(labels: Int64[np.ndarray, " image"], smoothing: float, mend: str) -> TrivialLoss:
@@ -38,8 +36,8 @@ def guess_classes(labels: Int64[np.ndarray, " image"], smoothing: float, mend: s
         mend: what usually helps where nothing is learnt.
 
     >>> found = guess_classes(np.array([0, 1, 2, 3]), 0.1, "")
-    >>> round(found.value, 6), found.chance, found.words  # ln 4 = 1.386294
-    (1.386294, 0.25, 'guessing among 4 classes, ln 4')
+    >>> round(found.value, 6), found.words  # ln 4 = 1.386294
+    (1.386294, 'guessing among 4 classes, ln 4')
     >>> found = guess_classes(np.array([0, 0, 0, 1]), 0.0, "")
     >>> round(found.value, 6)  # 0.75 ln (4 / 3) + 0.25 ln 4
     0.562335
@@ -50,8 +48,7 @@ def guess_classes(labels: Int64[np.ndarray, " image"], smoothing: float, mend: s
     known = mean[mean > 0]
     words = f"guessing among {classes:,} classes"
     words += f", ln {classes:,}" if counts.min() == counts.max() else " by how often they come"
-    chance = float(counts.max() / len(labels))
-    return TrivialLoss(float(-(known * np.log(known)).sum()), words, mend, chance)
+    return TrivialLoss(float(-(known * np.log(known)).sum()), words, mend)
 
 
 def assign_alike(prototypes: int) -> TrivialLoss:

@@ -14,6 +14,7 @@ from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
 from sslens.processes import Processes
+from sslens.statistics.proportions import find_chance
 from sslens.tasks import Metric
 from sslens.tasks.classification import FineTuning
 
@@ -68,6 +69,13 @@ class Accuracy:
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics top-1, top-5 and cross-entropy; top-1 decides which model is the best."""
         return METRICS
+
+    @property
+    def chance(self) -> float:
+        """The share of the most frequent class among the images: the accuracy that a classifier has
+        at least to exceed."""
+        assert self.images.labels is not None
+        return find_chance(self.images.labels)
 
     def measure(
         self, method: FineTuning, where: Processes, precision: str, workers: int = 0

@@ -61,9 +61,11 @@ def finetune(
     observers: list[BeginObserver] = [follow_path] if path else []
     if watch is not None:
         observers += watch.observers()
+    chance = None
     if held is not None:
         evaluation = Accuracy(held, model.transform, job.settings.classes)
         observers.append(partial(BestKeeper, evaluation=evaluation))
+        chance = evaluation.chance
     return run(
         RunRequest(
             job=job,
@@ -75,6 +77,7 @@ def finetune(
             overwrite=overwrite,
             observers=tuple(observers),
             judged=watch is not None,
+            chance=chance,
             tell=() if watch is None else watch.tell,
             say=say,
         )

@@ -74,6 +74,8 @@ class RunRequest:
         overwrite: first remove the files of the run or study that `out` holds, and no others.
         observers: functions that make the observers of the run; these look at it in this order.
         judged: whether the log is checked for warning signs (`sslens.training.signs`).
+        chance: the share of the most frequent class among the images that an observer's "top1" is
+            of, for these signs; None where no observer has one.
         tell: functions that are called with every line of the log.
         say: called with lines for a person.
     """
@@ -87,6 +89,7 @@ class RunRequest:
     overwrite: bool = False
     observers: tuple[BeginObserver, ...] = ()
     judged: bool = False
+    chance: float | None = None
     tell: tuple[Callable[[LogLine], None], ...] = ()
     say: Callable[[str], None] = lambda _: None
 
@@ -376,12 +379,13 @@ class _Loop:
             signs = None
             if self.request.judged:
                 settings = self.job.settings
-                images, every = self.request.images, self.training.log_every
-                trivial = self.job.find_trivial(images.labels, self.training.batch_size)
+                labels, chance = self.request.images.labels, self.request.chance
+                trivial = self.job.find_trivial(labels, self.training.batch_size)
+                every = self.training.log_every
                 signs = Signs(
                     round(settings.warmup * s.steps),
                     getattr(settings, "prototypes", None),
-                    None if trivial is None else Start(trivial, s.steps, every),
+                    None if trivial is None else Start(trivial, s.steps, every, chance),
                 )
                 for line in self.folder.lines():
                     signs.judge(line)

@@ -62,11 +62,14 @@ class Start:
         trivial: the loss of a method that has learnt nothing.
         steps: the number of steps in the run.
         every: the number of steps between lines of the log.
+        chance: the share of the most frequent class among those images that the log's "top1" is of;
+            None where there is no such accuracy.
     """
 
     trivial: TrivialLoss
     steps: int
     every: int
+    chance: float | None = None
 
     def count_lines(self, begin: int) -> int:
         """Count the lines of the log after step `begin` that are judged together: ten, or in a
@@ -79,11 +82,39 @@ class Start:
         return max(3, min(CHUNK, (self.steps - begin) // self.every // 2))
 
     def is_above_chance(self, top1: float) -> bool:
-        """Whether an accuracy is above that of the same guess for all images."""
-        chance = self.trivial.chance
+        """Whether an accuracy is above that of the same guess for all images.
+
+        >>> start = Start(TrivialLoss(1.0, "", ""), 100, every=10, chance=0.5)
+        >>> [start.is_above_chance(top1) for top1 in (0.52, 0.53)]  # 0.5 + 0.05 · 0.5 = 0.525
+        [False, True]
+        """
+        chance = self.chance
         if chance is None:
             return False
         return top1 > min(GUESSED * chance, chance + GAINED * (1 - chance))
+
+    def describe(self, last: "Look", best: "Look") -> str:
+        """Describe the accuracy of the last look at held-out images as a clause, with chance, and
+        with the best look where that was better.
+
+        >>> start = Start(TrivialLoss(1.0, "", ""), 60, every=10, chance=40 / 106)
+        >>> start.describe(Look(14.0, 40 / 106), Look(9.0, 55 / 106))
+        'top-1 after epoch 14 is 37.7% where chance is 37.7% (the best was 51.9%, after epoch 9)'
+        """
+        clause = f"top-1 after epoch {last.epoch:g} is {last.top1:.1%} where chance is"
+        clause += f" {self.chance:.1%}"
+        if best.top1 > last.top1:
+            clause += f" (the best was {best.top1:.1%}, after epoch {best.epoch:g})"
+        return clause
+
+
+@final
+@dataclass(frozen=True)
+class Look:
+    """The top-1 accuracy on held-out images after an epoch."""
+
+    epoch: float
+    top1: float
 
 
 @final
@@ -110,7 +141,8 @@ class Signs:
         self._steps: list[int] = []
         self._losses: list[float] = []
         self._moved = self._learnt = False
-        self._top1: float | None = None
+        self._last: Look | None = None
+        self._best: Look | None = None
         self._given: set[str] = set()
 
     def judge(self, line: Mapping[str, Any]) -> tuple[str, ...]:
@@ -119,7 +151,10 @@ class Signs:
         A line with neither a loss nor a spread gives none.
         """
         signs: dict[str, str | None] = {}
-        self._top1 = line.get("top1", self._top1)
+        if "top1" in line:
+            self._last = Look(float(line["epoch"]), float(line["top1"]))
+            if self._best is None or self._last.top1 > self._best.top1:
+                self._best = self._last
         if "loss" in line:
             self._steps.append(int(line["step"]))
             self._losses.append(float(line["loss"]))
@@ -174,15 +209,15 @@ class Signs:
         if mean < (1 - AT) * trivial.value:
             self._learnt = True
             return None
-        if self._top1 is not None and self.start.is_above_chance(self._top1):
-            return None
-        accuracy = ""
-        if self._top1 is not None and trivial.chance is not None:
-            accuracy = f", and top-1 is {self._top1:.1%} where chance is {trivial.chance:.1%}"
+        last, best, accuracy = self._last, self._best, ""
+        if last is not None and best is not None and self.start.chance is not None:
+            if self.start.is_above_chance(last.top1):
+                return None
+            accuracy = f", and {self.start.describe(last, best)}"
         span = self._span(lines).replace("Steps", "steps")
         return (
-            f"After {self._steps[-1]:,} of {self.start.steps:,} steps nothing is learnt: {span}"
-            f" have a mean loss of {mean:.4g}, not less than {trivial.words}"
+            f"After {self._steps[-1]:,} of {self.start.steps:,} steps the loss is not below that"
+            f" of learning nothing: {span} have a mean of {mean:.4g}, not less than {trivial.words}"
             f" ({trivial.value:.4g}){accuracy}. {trivial.mend}"
         )
 
