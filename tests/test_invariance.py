@@ -31,6 +31,7 @@ from sslens.probes.invariance import (
     decode_parameter,
 )
 from sslens.probes.ridge import LAMBDAS, ridge
+from sslens.report.writing.invariance import _list_sides
 from sslens.statistics.verdicts import Verdict
 from sslens.store import Store
 from sslens.study import Study, prepare
@@ -417,8 +418,26 @@ def test_words_say_what_the_tables_hold(results: Results) -> None:
     assert f", least mae {levels['mae']:.2f} [" in text[0]
     assert f"]; of the controls random #0 {levels['random #0']:.2f} [" in text[0]
     assert "Hue 45: 1.00 in all models; of the controls " in text[0]
-    assert any("is sensitive: to horizontal flip more than JE (+0." in one for one in text)
-    assert any("to horizontal flip less than REC (-0." in one for one in text)
+    assert any("is more sensitive to horizontal flip than JE (+0." in one for one in text)
+    (tuned,) = (one for one in text if "REC fine-tuned (CLS token; mae-ft from mae" in one)
+    assert "is less sensitive to horizontal flip than before (-0." in tuned
+    assert tuned.endswith("; as sensitive as before, within 0.02, to hue 45.")
+
+
+def test_a_sensitivity_that_is_the_same_is_not_called_undecided(results: Results) -> None:
+    """The differences of four transforms in a run by a user: three within 0.02 of 0, and one that
+    may be larger."""
+    row = results["fine-tuned"].iloc[0].to_dict()
+    ends = {"horizontal-flip": (0.0006, 0.0001, 0.0012), "blur": (0.0003, 0.0001, 0.0005)}
+    ends |= {"hue": (0.0053, 0.0030, 0.0077), "rotation": (0.01, -0.01, 0.03)}
+    names = ("difference", "difference_low", "difference_high")
+    rows = [
+        row | {"transform": key, "strength": 3.0} | dict(zip(names, ends[key], strict=True))
+        for key in ends
+    ]
+    same, rest = _list_sides(rows, "before")
+    assert same == "as sensitive as before, within 0.02, to horizontal flip 3, blur 3 and hue 3"
+    assert rest == "more or less sensitive than before, which is not decided, to rotation 3"
 
 
 def test_each_of_few_models_has_a_sentence() -> None:

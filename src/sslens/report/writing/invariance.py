@@ -181,7 +181,7 @@ def _write_factors(results: Results) -> str:
 def _write_sides(results: Results) -> Iterator[str]:
     """REC against JE, and after against before fine-tuning, over all transforms of the first
     pooling."""
-    for table, other in (("families", JE), ("fine-tuned", REC)):
+    for table, other, word in (("families", JE, JE), ("fine-tuned", REC, "before")):
         if table not in results:
             continue
         frame = results[table]
@@ -189,21 +189,32 @@ def _write_sides(results: Results) -> Iterator[str]:
         if frame.empty:
             continue
         rows = frame[frame.pooling == frame.pooling.iloc[0]].to_dict("records")
-        parts = []
-        for row in rows:
-            contrast = Contrast(
-                str(row["model_a"]),
-                str(row["model_b"]),
-                Estimate.from_row(row, "difference", "images", "images"),
-            )
-            if contrast.difference.find_side(SMALLEST["r2"]) in ("more", "less"):
-                side = compare(contrast.difference, other, "r2")
-                over = read_over_trainings(row, contrast)
-                scope = write_scope(row, contrast, "r2") if over is not None else ""
-                parts.append(f"to {_name(row)} {side}{scope}")
         first, pooling = rows[0], READINGS[str(rows[0]["pooling"])]
-        told = "; ".join(parts) if parts else "not decided for any transform"
         yield (
-            f"The last layer of {first['model_a']} ({pooling}; {first['members']}) is sensitive:"
-            f" {told}."
+            f"The last layer of {first['model_a']} ({pooling}; {first['members']}) is"
+            f" {'; '.join(_list_sides(rows, word))}."
         )
+
+
+def _list_sides(rows: Sequence[Row], other: str) -> Iterator[str]:
+    """To which transforms the models of the rows are more or less sensitive than `other`, to which
+    as sensitive, and of which that is not decided; a clause each."""
+    smallest = SMALLEST["sensitivity"]
+    same, rest = [], []
+    for row in rows:
+        difference = Estimate.from_row(row, "difference", "images", "images")
+        contrast = Contrast(str(row["model_a"]), str(row["model_b"]), difference)
+        side, name = difference.find_side(smallest), _name(row)
+        if side == "the same":
+            same.append(name)
+        elif side in ("more", "less"):
+            over = read_over_trainings(row, contrast)
+            scope = write_scope(row, contrast, "sensitivity") if over is not None else ""
+            more, less = (f"{word} sensitive to {name} than" for word in ("more", "less"))
+            yield compare(difference, other, "sensitivity", more=more, less=less) + scope
+        else:
+            rest.append(name)
+    if same:
+        yield f"as sensitive as {other}, within {smallest:g}, to {list_names(same)}"
+    if rest:
+        yield f"more or less sensitive than {other}, which is not decided, to {list_names(rest)}"
