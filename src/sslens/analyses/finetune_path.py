@@ -18,16 +18,16 @@ from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.runs import difference_of_means, mean_of_objectives
 from sslens.table import Results
 
-TITLE = "How straight do the weights go in fine-tuning?"
+TITLE = "How straight do the weights go in training with labels?"
 CAPTION = (
-    "With θ_e the weights after epoch e of fine-tuning: straightness is ‖θ_e − θ_0‖ over the length"
-    " travelled, the sum of the moves ‖θ_i − θ_{i−1}‖ until there, 1 of a straight path. Below it"
-    " the paper's normalisation, each move over the displacement at the end (of a straight path"
-    " they add up to 1), the displacement relative to ‖θ_0‖, and the cosine between successive"
-    " moves; then each block and kind of parameter at the end. A fine-tuned random initialisation,"
-    " dashed, is what the recipe does to any weights. Two models of one run are shown once."
-    " Intervals are 95 %, Welch's, over runs of the same objectives; one run of an objective has"
-    " none."
+    "With θ_e the weights after epoch e of the training (of a model that was fine-tuned, of its"
+    " fine-tuning): straightness is ‖θ_e − θ_0‖ over the length travelled, the sum of the moves"
+    " ‖θ_i − θ_{i−1}‖ until there, 1 of a straight path. Below it the paper's normalisation, each"
+    " move over the displacement at the end (of a straight path they add up to 1), the displacement"
+    " relative to ‖θ_0‖, and the cosine between successive moves; then each block and kind of"
+    " parameter at the end. A fine-tuned random initialisation, dashed, is what the recipe does to"
+    " any weights. Two models of one run are shown once. Intervals are 95 %, Welch's, over runs of"
+    " the same objectives; one run of an objective has none."
 )
 #: the group of parameters that the papers' claim is about
 ATTENTION = "attention"
@@ -56,7 +56,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "not-shown": ("model", "why"),
 }
 UNITS = {
-    "model": "name of the fine-tuned model",
+    "model": "name of the trained model",
     "role": "JE, REC or control (a random initialisation); empty of other models",
     "objective": "of the pre-training",
     "group": (

@@ -1,4 +1,6 @@
-"""How the command line spells a parameter of the library."""
+"""How the command line spells a parameter of the library, and how a title names models."""
+
+from collections.abc import Sequence
 
 
 def as_option(name: str, value: str | None) -> str:
@@ -16,3 +18,22 @@ def as_option(name: str, value: str | None) -> str:
     if value in (None, "True"):
         return f"--{option}"
     return f"--no-{option}" if value == "False" else f"--{option} {value}"
+
+
+def name_for_title(sources: Sequence[str]) -> tuple[str, ...]:
+    """Name models for a title: by the name that a source gives, else by the source without its
+    options, unless the options alone tell two models apart.
+
+    >>> name_for_title(["runs/mae@image_size=64", "own/last.pth@heads=3,name=mine"])
+    ('runs/mae', 'mine')
+    >>> name_for_title(["a.pth@branch=student", "a.pth@branch=teacher"])
+    ('a.pth@branch=student', 'a.pth@branch=teacher')
+    """
+    from sslens.zoo import split_options
+
+    plain = [split_options(source) for source in sources]
+    names = [str(options.get("name", source)) for source, options in plain]
+    return tuple(
+        name if names.count(name) == 1 else source
+        for name, source in zip(names, sources, strict=True)
+    )

@@ -9,6 +9,7 @@ import tyro
 from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.options import Common, Text
 from sslens.arguments.sizes import with_image_size
+from sslens.arguments.spelling import name_for_title
 from sslens.errors import InputError
 from sslens.zoo.globs import expand_globs
 
@@ -68,11 +69,12 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     """Carry it out; returns the answer with the path of the report."""
     asked = check(command)
     asked.require_sources()
+    first, *others = name_for_title(asked.models)
     return answer_study(
         asked,
         command.common.out or Path("sslens-diff"),
         line=line,
-        title=f"What changed from {asked.models[0]} to {', '.join(asked.models[1:])}",
+        title=f"What changed from {first} to {', '.join(others)}",
         figures=command.figures,
         dry_run=command.common.dry_run,
         overwrite=command.common.overwrite,

@@ -10,6 +10,7 @@ import tyro
 from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.options import Common, Text
 from sslens.arguments.sizes import with_image_size
+from sslens.arguments.spelling import name_for_title
 from sslens.errors import InputError
 from sslens.slurm import Slurm
 
@@ -83,7 +84,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         asked,
         command.common.out or Path("sslens-invariance"),
         line=line,
-        title=f"What {_name_models(asked.models)} blind to",
+        title=f"What {_name_models(name_for_title(asked.models))} blind to",
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,
