@@ -387,7 +387,7 @@ def test_what_even_an_untrained_encoder_separates_is_found_by_name_of_class() ->
     )
     encoder = ViTArch.parse(ARCH).build(0)
     for held in (HeldOut(queries, bank), HeldOut.split(bank)):
-        found = EncoderLooks(held, IMAGES, make_transform(32), "JE").look(encoder, "cpu", "float32")
+        found = EncoderLooks(held, IMAGES, make_transform(32), "JE").look(encoder, "cpu")
         assert (found["knn_cls"], found["knn_patch"]) == (1.0, 1.0)
 
 
@@ -456,6 +456,16 @@ def test_a_run_that_does_not_learn_is_accused_whether_or_not_it_was_stopped(tmp_
     assert whole == parts
 
 
+def test_looks_of_a_run_in_bfloat16_are_those_of_the_file_in_float32(tmp_path: Path) -> None:
+    fit(tmp_path, "mae", Watch(every=1, held=HELD), epochs=1, precision="bfloat16")
+    looks = EncoderLooks(HELD, IMAGES, make_transform(32), "REC")
+    numbers = looks.look(sslens.load(tmp_path).network, "cpu")
+    logged = lines(tmp_path)[-1]
+    assert {name: logged[name] for name in numbers} == numbers
+    page = write_report(tmp_path, "mae", "sslens pretrain mae", held=HELD).read_text()
+    assert "k-NN by the CLS token (k = 20, temperature 0.07, features in float32) has" in page
+
+
 @pytest.mark.parametrize(
     ("encoder", "family", "poolings"),
     [
@@ -473,7 +483,7 @@ def test_looking_changes_nothing_and_processes_share_it(
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     trained = [p.requires_grad for p in encoder.parameters()]
     state = torch.get_rng_state()
-    found = EncoderLooks(HELD, IMAGES, make_transform(32), family).look(encoder, "cpu", "float32")
+    found = EncoderLooks(HELD, IMAGES, make_transform(32), family).look(encoder, "cpu")
     expected = {f"{what}_{pooling}" for what in ("knn", "rank") for pooling in poolings}
     assert found.keys() == expected | {"spread"}
     assert torch.equal(torch.get_rng_state(), state)
@@ -483,9 +493,7 @@ def test_looking_changes_nothing_and_processes_share_it(
 
     def shared() -> None:
         with processes("cpu"):
-            again = EncoderLooks(HELD, IMAGES, make_transform(32), family).look(
-                encoder, "cpu", "float32"
-            )
+            again = EncoderLooks(HELD, IMAGES, make_transform(32), family).look(encoder, "cpu")
         assert again == found
 
     together(shared)
@@ -506,9 +514,7 @@ def test_processes_share_a_watched_run_and_the_first_alone_speaks(tmp_path: Path
 def test_of_features_that_are_not_finite_nothing_is_said() -> None:
     encoder = ViTArch.parse("vit_64x2_patch8_32").build(0)
     torch.nn.init.constant_(encoder.blocks[0].mlp.fc1.bias, torch.nan)
-    assert (
-        EncoderLooks(HELD, IMAGES, make_transform(32), "JE").look(encoder, "cpu", "float32") == {}
-    )
+    assert EncoderLooks(HELD, IMAGES, make_transform(32), "JE").look(encoder, "cpu") == {}
 
 
 def test_a_set_is_split_by_its_ids_alone() -> None:
@@ -648,10 +654,14 @@ def test_the_command_says_what_is_also_trained_on(
         "decoder_heads=2",
     ]
     assert main([*line, "--knn", "scenes:1:40", "--dry-run"]) == 0
-    assert re.search(r"k-NN on \d+ images by \d+$", capsys.readouterr().err, re.MULTILINE)
+    assert re.search(
+        r"k-NN on \d+ images by \d+ \(k = 20, .+\)$", capsys.readouterr().err, re.MULTILINE
+    )
     assert main([*line, "--knn", "scenes:0:40", "--out", "run"]) == 0
     found = capsys.readouterr()
-    assert re.search(r"k-NN on (\d+) images by \d+; \1 of them are also trained on", found.err)
+    assert re.search(
+        r"k-NN on (\d+) images by \d+ \(.+\); \1 of them are also trained on", found.err
+    )
     assert "knn_cls 0" in found.err
     assert found.out.splitlines() == [str(Path("run/last.safetensors"))]
     assert Path("run/report/report.html").exists()

@@ -172,6 +172,7 @@ def write_report(
     line: str,
     what: str = "Pre-training",
     judged: "Judged | None" = None,
+    held: "HeldOut | None" = None,
 ) -> Path:
     """Write the report of a run that is over, from its folder; returns the report's path.
 
@@ -181,6 +182,7 @@ def write_report(
         line: what was typed.
         what: what was done, for the title.
         judged: the images that a classifier's accuracy is of.
+        held: the images of k-NN.
     """
     import platform
 
@@ -198,7 +200,7 @@ def write_report(
         "training",
         curves.TITLE,
         curves.CAPTION,
-        curves.findings(table, judged),
+        curves.findings(table, judged, "" if held is None else held.describe_votes()),
         Results({"curves": table}),
         curves.draw(table),
     )

@@ -33,6 +33,7 @@ from sslens.slurm import Slurm
 
 if TYPE_CHECKING:
     from sslens.data import ImageSet
+    from sslens.training.watch import HeldOut
 
 GROUP = "train"
 #: images that will do
@@ -148,11 +149,15 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
             path=command.path,
             say=say,
         )
-    return _conclude(path, (out, name, line), held_out, say) if first else None
+    return _conclude(path, (out, name, line), held_out, classified, say) if first else None
 
 
 def _conclude(
-    path: Path, run: tuple[Path, str, str], held_out: "ImageSet | None", say: Text
+    path: Path,
+    run: tuple[Path, str, str],
+    held_out: "ImageSet | None",
+    classified: "HeldOut | None",
+    say: Text,
 ) -> Reply:
     """Write the page of a run, and say how good the model is.
 
@@ -160,12 +165,13 @@ def _conclude(
         path: the last model.
         run: the folder of the run, the model's name, and what was typed.
         held_out: the images of --val.
+        classified: the images of --knn.
         say: speaks to the person.
     """
     from sslens.training.curves import Judged
 
     judged = None if held_out is None else Judged.of(held_out)
-    report = write_report(*run, "Fine-tuning", judged)
+    report = write_report(*run, "Fine-tuning", judged, classified)
     say("\n".join([*describe_kept(run[0], judged), f"report    {report}"]))
     return Reply(describe_training(run[0], report, judged), path)
 

@@ -124,7 +124,10 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     out = _out(command)
     if held_out and first:
         overlap = describe_overlap(held_out, images, learnt=hasattr(settings, "classes"))
-        say(f"k-NN on {len(held_out.queries):,} images by {len(held_out.bank):,}{overlap}")
+        say(
+            f"k-NN on {len(held_out.queries):,} images by {len(held_out.bank):,}"
+            f" ({held_out.describe_votes()}){overlap}"
+        )
     if first:
         doubt_small(images, parse(command.arch).image_size)
     if common.dry_run:
@@ -152,7 +155,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         )
     if not first:
         return None
-    report = write_report(out, name, line)
+    report = write_report(out, name, line, held=held_out)
     say(f"report    {report}")
     return Reply(describe_training(out, report), path)
 

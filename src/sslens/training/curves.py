@@ -40,7 +40,10 @@ UNITS = {
     "epoch": "passes over the images done",
     "loss": "mean loss of the steps since the line before, as the objective defines it",
     "lr": "learning rate of the step",
-    "knn_cls": "share of held-out images whose class k-NN predicts from the CLS token",
+    "knn_cls": (
+        "share of held-out images whose class weighted cosine k-NN predicts from the CLS token"
+        " (k = 20 or a smaller bank, temperature 0.07)"
+    ),
     "knn_patch": "the same from the mean of the patch tokens",
     "knn_mean": "the same from the mean over places",
     **{metric.name: metric.unit for metric in (*METRICS, *GENERATED)},
@@ -161,7 +164,7 @@ def describe_accuracy(share: float, judged: Judged | None) -> str:
     )
 
 
-def findings(table: Table, judged: Judged | None = None) -> tuple[str, ...]:
+def findings(table: Table, judged: Judged | None = None, votes: str = "") -> tuple[str, ...]:
     """Describe the curves in sentences: the last and the best accuracy of a classifier and of k-NN
     by each pooling, how much of a generator's loss the images' own representations take away, and
     the loss at both ends.
@@ -169,11 +172,12 @@ def findings(table: Table, judged: Judged | None = None) -> tuple[str, ...]:
     Args:
         table: what `compute` returned.
         judged: the images that the classifier's accuracy is of, for its interval.
+        votes: how k-NN is computed (`HeldOut.describe_votes`); not told unless given.
     """
-    return tuple(_findings(table.frame, judged))
+    return tuple(_findings(table.frame, judged, f" ({votes})" if votes else ""))
 
 
-def _findings(frame: pd.DataFrame, judged: Judged | None) -> Iterator[str]:
+def _findings(frame: pd.DataFrame, judged: Judged | None, votes: str) -> Iterator[str]:
     if "top1" in frame:
         rows = frame[frame.top1.notna()]
         best = rows.loc[rows.top1.idxmax()]
@@ -187,8 +191,8 @@ def _findings(frame: pd.DataFrame, judged: Judged | None) -> Iterator[str]:
             rows = frame[frame[name].notna()]
             best = rows.loc[rows[name].idxmax()]
             yield (
-                f"k-NN by the {pooling} has {rows[name].iloc[-1]:.1%} of the held-out images right"
-                f" at the end; the best was {best[name]:.1%}, after epoch {best.epoch:g}."
+                f"k-NN by the {pooling}{votes} has {rows[name].iloc[-1]:.1%} of the held-out images"
+                f" right at the end; the best was {best[name]:.1%}, after epoch {best.epoch:g}."
             )
     if "held_gain" in frame:
         rows = frame[frame.held_gain.notna()]
