@@ -124,10 +124,8 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     out = _out(command)
     if held_out and first:
         overlap = describe_overlap(held_out, images, learnt=hasattr(settings, "classes"))
-        say(
-            f"k-NN on {len(held_out.queries):,} images by {len(held_out.bank):,}"
-            f" ({held_out.describe_votes()}){overlap}"
-        )
+        votes = f" ({held_out.describe_votes()})"
+        say(f"k-NN on {len(held_out.queries):,} images by {len(held_out.bank):,}{votes}{overlap}")
     if first:
         doubt_small(images, parse(command.arch).image_size)
     if common.dry_run:

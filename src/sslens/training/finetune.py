@@ -61,11 +61,9 @@ def finetune(
     observers: list[BeginObserver] = [follow_path] if path else []
     if watch is not None:
         observers += watch.observers()
-    chance = None
-    if held is not None:
-        evaluation = Accuracy(held, model.transform, job.settings.classes)
-        observers.append(partial(BestKeeper, evaluation=evaluation))
-        chance = evaluation.chance
+    judge = None if held is None else Accuracy(held, model.transform, job.settings.classes)
+    if judge is not None:
+        observers.append(partial(BestKeeper, evaluation=judge))
     return run(
         RunRequest(
             job=job,
@@ -77,7 +75,7 @@ def finetune(
             overwrite=overwrite,
             observers=tuple(observers),
             judged=watch is not None,
-            chance=chance,
+            chance=None if judge is None else judge.chance,
             tell=() if watch is None else watch.tell,
             say=say,
         )

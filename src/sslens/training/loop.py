@@ -74,8 +74,7 @@ class RunRequest:
         overwrite: first remove the files of the run or study that `out` holds, and no others.
         observers: functions that make the observers of the run; these look at it in this order.
         judged: whether the log is checked for warning signs (`sslens.training.signs`).
-        chance: the share of the most frequent class among the images that an observer's "top1" is
-            of, for these signs; None where no observer has one.
+        chance: the accuracy of the same guess for all images that an observer's "top1" is of.
         tell: functions that are called with every line of the log.
         say: called with lines for a person.
     """
