@@ -6,7 +6,9 @@ import dataclasses
 import functools
 import gc
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import FunctionType
 from typing import Any, get_type_hints
 
@@ -192,9 +194,30 @@ def _one_thread() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders of one folder by number: pytest would look through all that it has made for the next
+    number, 4 ms after some thousand tests."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSLENS_HOME", str(tmp_path_factory.mktemp("home")))
+def _own_store(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    home = next(_homes)
+    home.mkdir()
+    monkeypatch.setenv("SSLENS_HOME", str(home))
+
+
+@pytest.fixture(scope="module")
+def short_probes() -> Iterator[None]:
+    """Few epochs of deeper probes, few penalties of others: the probes have tests of their own."""
+    from given import shorten_predictions, shorten_probes
+
+    with pytest.MonkeyPatch.context() as patch:
+        shorten_predictions(patch)
+        shorten_probes(patch)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sslens.errors import InputError
 from sslens.probes.linear import Head, Held, converging, table, train_converged, widening
 from sslens.probes.linear.adam import AdamW
+from sslens.probes.linear.converged import ConvergedHead
 from sslens.probes.linear.grid import Point
 from sslens.probes.linear.heads import fresh
 
@@ -131,18 +132,23 @@ def test_a_head_is_trained_as_by_a_plain_loop(layers: int) -> None:
 def test_heads_do_not_depend_on_each_other() -> None:
     """Heads that end early leave the products; those that go on end as if they were alone."""
     heads = [Head((CLS,), 2), Head((PATCH, CLS), 3)]
-    train, validation = made(0, 160), made(1, 60)
-    together, again = (
-        train_converged(train, validation, heads, rounds=1, dtype=torch.float64) for _ in range(2)
-    )
-    for head in heads:
-        alone = train_converged(train, validation, [head], rounds=1, dtype=torch.float64)[head]
-        for other, tolerance in ((again[head], 0.0), (alone, 1e-6)):
-            assert together[head].points == other.points
-            np.testing.assert_allclose(together[head].losses, other.losses, rtol=tolerance, atol=0)
-            np.testing.assert_array_equal(together[head].epochs, other.epochs)
-            assert together[head].chosen == other.chosen
-    assert len(set(together[heads[0]].epochs.tolist())) > 1
+    train, validation = made(0, 96), made(1, 60)
+
+    def trained(*some: Head) -> dict[Head, ConvergedHead]:
+        return train_converged(train, validation, some, rounds=1, dtype=torch.float64)
+
+    together, alone = trained(*heads), trained(heads[0])
+    again = trained(heads[0])
+    for one, other, tolerance in (
+        (alone[heads[0]], again[heads[0]], 0.0),
+        (together[heads[0]], alone[heads[0]], 1e-6),
+        (together[heads[1]], trained(heads[1])[heads[1]], 1e-6),
+    ):
+        assert one.points == other.points
+        np.testing.assert_allclose(one.losses, other.losses, rtol=tolerance, atol=0)
+        np.testing.assert_array_equal(one.epochs, other.epochs)
+        assert one.chosen == other.chosen
+    assert all(len(set(one.epochs.tolist())) > 1 for one in together.values())
 
 
 def test_a_training_that_the_cap_ends_has_not_converged() -> None:

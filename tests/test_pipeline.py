@@ -16,6 +16,9 @@ from PIL import Image
 from sslens.cli import main
 from sslens.models.backbone import Backbone
 
+#: the probes have tests of their own
+pytestmark = pytest.mark.usefixtures("short_probes")
+
 NANO = "random:vit_nano_patch8_32:5"
 #: whose features and Grams compare keeps
 COMPARED = ["compare", NANO, "--images", "photos", "--bank", "bank", "--batch", "6"]

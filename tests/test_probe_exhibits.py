@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from given import Given, compute, make_models, write
+from given import Given, compute, make_models, shorten_probes, write
 from sslens.analyses import probe_depth, probe_layers
 from sslens.capture import Features
 from sslens.claims import advice, c8
@@ -761,9 +761,12 @@ def test_a_model_is_read_as_its_own_classifier_reads() -> None:
 
 
 @pytest.mark.slow
-def test_terminal_csv_cards_and_banner_have_one_choice_and_one_baseline() -> None:
+def test_terminal_csv_cards_and_banner_have_one_choice_and_one_baseline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Of models and controls the linear probe that validation images prefer, on one set of images,
     against raw pixels read in the same way."""
+    shorten_probes(monkeypatch)
     known = {
         "mae": {"norm/cls": "class", "blocks.1/patch": "class"},
         "dino": {"norm/patch": "xor", "blocks.2/cls": "class"},

@@ -28,6 +28,9 @@ from sslens.study import Result, Study
 from sslens.study.planning import open_study_images
 from sslens.table import Results, Table
 
+#: the probes have tests of their own
+pytestmark = pytest.mark.usefixtures("short_probes")
+
 NANO, OTHER, IMAGES = "random:vit_nano_patch8_32", "random:vit_nano_patch8_32:7", "scenes:0:96"
 ANALYSES = ("cka-blocks", "knn-depth")
 

@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 
 from forks import together
-from given import shorten_predictions, shorten_probes
 from sslens import fingerprint, study, zoo
 from sslens.arguments.spelling import as_option
 from sslens.capture.passes import grams
@@ -36,6 +35,9 @@ from sslens.study import Study, planning
 from sslens.study.conditions import parse_condition
 from sslens.study.first_screen import make_first_screen
 from sslens.study.image_sets import open_sets
+
+#: the probes have tests of their own
+pytestmark = pytest.mark.usefixtures("short_probes")
 
 NANO = "random:vit_nano_patch8_32"
 
@@ -124,16 +126,6 @@ TABLES = (
     *(f"probe-depth/{name}" for name in ("choices", "penalties", "probes")),
     *(f"probe-layers/{name}" for name in ("choices", "penalties", "probes")),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_probes() -> Iterator[None]:
-    """Few epochs of deeper probes, few penalties of predictions: the probes have tests of their
-    own."""
-    with pytest.MonkeyPatch.context() as patch:
-        shorten_predictions(patch)
-        shorten_probes(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,16 @@
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from sslens import zoo
 from sslens.models.vit import ViTArch, describe
 from sslens.store import Store, write_tensors
 from sslens.study.asked import Study
 from sslens.study.running import run
+
+#: the probes have tests of their own
+pytestmark = pytest.mark.usefixtures("short_probes")
 
 ARCH = "vit_nano_patch8_32"
 

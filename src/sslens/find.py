@@ -3,6 +3,7 @@ edit twice."""
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,8 +21,9 @@ def names(folder: str) -> tuple[str, ...]:
     >>> "cka" in names("measures")
     True
     """
-    files = (Path(__file__).parent / folder).glob("[!_]*.py")
-    return tuple(sorted(file.stem.replace("_", "-") for file in files))
+    with os.scandir(Path(__file__).parent / folder) as files:  # a third of the time of a glob
+        stems = [file.name[:-3] for file in files if file.name.endswith(".py")]
+    return tuple(sorted(stem.replace("_", "-") for stem in stems if stem[0] != "_"))
 
 
 def plugin(folder: str, name: str) -> ModuleType:

@@ -107,10 +107,13 @@ def draw_cells(
     selected = cells.select(a, b, tokens, kind)
     if selected is None:
         return None
-    row, rows = pd.factorize(selected.tap_a)
-    column, columns = pd.factorize(selected.tap_b)
+    taps_a, taps_b = selected["tap_a"].tolist(), selected["tap_b"].tolist()
+    rows, columns = (
+        {tap: place for place, tap in enumerate(dict.fromkeys(taps))} for taps in (taps_a, taps_b)
+    )
     square = np.full((len(rows), len(columns)), np.nan)
-    square[row, column] = selected[MEASURES[measure][0]]
+    places = [rows[tap] for tap in taps_a], [columns[tap] for tap in taps_b]
+    square[places] = selected[MEASURES[measure][0]].to_numpy(float)
     return Heatmap(
         title if title is not None else f"{a} · {b}",
         square,
@@ -154,18 +157,21 @@ def draw_line(cells: Cells, a: str, b: str, tokens: str, kind: str) -> Line | No
     defined.
     """
     selected = cells.select(a, b, tokens, kind)
-    if selected is None or selected.cka.isna().all():
+    if selected is None:
         return None
-    if selected.depth_a.nunique() < selected.depth_b.nunique():
-        selected = selected.assign(depth_a=selected.depth_b, depth_b=selected.depth_a)
-    apart = (selected.depth_a - selected.depth_b).abs().round(PLACES)  # of equals the first
-    nearest = selected.loc[apart.groupby(selected.depth_a).idxmin()].sort_values("depth_a")
-    if nearest.cka.isna().all():
-        return None
-    x, y, low, high = (
-        nearest[column].to_numpy(float) for column in ("depth_a", "cka", "low", "high")
+    depth, other, *values = (
+        selected[column].to_numpy(float) for column in ("depth_a", "depth_b", "cka", "low", "high")
     )
-    return Line(f"{a} · {b}", x, y, low, high, control=bool(selected.control.iloc[0]))
+    if len(np.unique(depth)) < len(np.unique(other)):
+        depth, other = other, depth
+    apart = np.abs(depth - other).round(PLACES)
+    order = np.lexsort((apart, depth))  # of equals the first
+    nearest = order[np.diff(depth[order], prepend=-np.inf) > 0]
+    y, low, high = (value[nearest] for value in values)
+    if np.isnan(y).all():
+        return None
+    control = bool(selected["control"].iloc[0])
+    return Line(f"{a} · {b}", depth[nearest], y, low, high, control=control)
 
 
 def draw_lines(

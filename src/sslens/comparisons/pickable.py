@@ -120,16 +120,19 @@ def _draw_curves(
 ) -> Lines | None:
     """Draw the curve of every pair of two models over the depths at which it is defined, the pairs
     `first` first; None if nothing is defined."""
-    value, low, high = MEASURES[measure]
-    rows = _select(rows, of).dropna(subset=value)
-    rows = rows[rows.model_a != rows.model_b].sort_values("depth", kind="stable")
+    rows = _select(rows, of)
+    x, *values = (rows[column].to_numpy(float) for column in ("depth", *MEASURES[measure]))
+    names = list(zip(rows["model_a"].tolist(), rows["model_b"].tolist(), strict=True))
+    controls = rows["control"].tolist()
+    points: dict[tuple[str, str], list[int]] = {}
+    for place in np.argsort(x, kind="stable").tolist():
+        a, b = names[place]
+        if a != b and not np.isnan(values[0][place]):
+            points.setdefault((a, b), []).append(place)
     curves = {}
-    for (a, b), points in rows.groupby(["model_a", "model_b"], sort=False):
-        x, y, below, above = (
-            points[column].to_numpy(float) for column in ("depth", value, low, high)
-        )
-        control = bool(points.control.iloc[0])
-        curves[str(a), str(b)] = Line(f"{a} · {b}", x, y, below, above, control=control)
+    for (a, b), own in points.items():
+        y, low, high = (value[own] for value in values)
+        curves[a, b] = Line(f"{a} · {b}", x[own], y, low, high, control=bool(controls[own[0]]))
     known = [(a, b) if (a, b) in curves else (b, a) for a, b in first]
     order = dict.fromkeys([*(pair for pair in known if pair in curves), *curves])
     if not order:

@@ -87,7 +87,7 @@ def train_converged(
     >>> x = torch.randn(96, 4, generator=torch.Generator().manual_seed(0)) + 4 * labels[:, None]
     >>> cls, head = ("norm", "cls"), Head((("norm", "cls"),), layers=2)
     >>> parts = [Held({cls: x[some]}, labels[some]) for some in (slice(64), slice(64, None))]
-    >>> found = train_converged(*parts, [head])[head]
+    >>> found = train_converged(*parts, [head], rounds=0)[head]
     >>> found.converged, found.validation > 0.9
     (True, True)
     """
