@@ -226,17 +226,15 @@ def _write_table(
     style, cells, widths = _fit(ordered, columns, width)
     short, letters = shorten_controls(ordered)
     fitted = _fit(short, columns, width)
-    if STYLES.index(fitted[0]) < STYLES.index(style):
-        style, cells, widths = fitted
-    else:
-        letters = {}
+    shorter = STYLES.index(fitted[0]) < STYLES.index(style)
+    style, cells, widths = fitted if shorter else (style, cells, widths)
     heights = [len(_split(own, widths, style)) for own in cells]
     models = sum(not row["control"] for row in ordered)
     least = LEAST_SAID if _list_cautions(told) else -1
     for few, most in list_choices(len(ordered), FEW, min(models + 1, len(ordered)), least):
         shown = choose_rows(ordered, most)
         named = [one for row, one in zip(ordered, short, strict=True) if row in shown]
-        legend = write_letters(letters, named)
+        legend = write_letters(letters, named) if shorter else ""
         said = _write_below(ordered, shown, columns, told.saved, few=few, legend=legend)
         below = wrap(said, width)
         high = sum(one for row, one in zip(ordered, heights, strict=True) if row in shown)
