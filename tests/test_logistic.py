@@ -192,27 +192,6 @@ def test_of_separable_classes_a_penalty_inside_the_path_is_taken() -> None:
     assert bool((probe.predict(x) == labels).all())
 
 
-def test_weak_penalties_are_fitted_where_the_choice_comes_near_them() -> None:
-    """Of classes that are hardly apart a strong penalty is best, and the weak ones are left out;
-    beside it the path of classes that are separable goes on."""
-    labels, asked = torch.arange(90) % 4, torch.arange(60) % 4
-    train, validation = (
-        [draw(count, 20, apart=apart, seed=seed)[0] for apart in (0.2, 3.0)]
-        for count, seed in ((90, 0), (60, 1))
-    )
-    probes = fit_logistic(train, labels, validation, asked)
-    assert [len(probe.path) for probe in probes] == [5, 7]
-    assert probes[0].chosen < 3  # the two weakest that were tried are weaker
-    assert probes[1].penalty == 1e-5
-    whole = fit_logistic(train, labels, validation, asked, widen=False)
-    for probe, other in zip(probes, whole, strict=True):
-        assert probe.penalty == other.penalty
-        for one, same in zip(probe.path, other.path, strict=False):
-            assert (one.penalty, one.validation) == (same.penalty, same.validation)
-            assert one.loss == pytest.approx(same.loss, rel=one.gap + same.gap)
-            assert one.gap <= GAP
-
-
 @pytest.mark.parametrize("end", ["STRONGEST", "WEAKEST"])
 def test_a_choice_at_the_limit_of_the_path_says_so(
     end: str, monkeypatch: pytest.MonkeyPatch

@@ -15,9 +15,6 @@ from sslens.probes._targets import Targets
 
 #: the path goes on by this factor while the choice lies at its end, up to these penalties
 FACTOR, STRONGEST, WEAKEST = 10.0, 1e4, 1e-8
-#: the weakest penalty that every head is fitted at: weaker ones take most of the products, and are
-#: left out for a head of which the choice is stronger than the two weakest before
-SPARED = 1e-4
 #: the largest part of the loss by which it may lie above its minimum
 GAP = 1e-3
 #: what is sought is less, so that predictions are those of the optimum; it is least where a strong
@@ -106,45 +103,28 @@ class Walk:
         self.best: list[list[tuple[Trial, Tensor, Tensor]]] = [[] for _ in heads]
 
     def choose(self, penalties: Sequence[float], *, widen: bool) -> list[Choice]:
-        """Try the penalties, from the strongest.
-
-        Args:
-            penalties: λ to try.
-            widen: whether the path follows each head's choice: it goes on where the choice is at an
-                end, and leaves out what is weaker than `SPARED` where the choice is far from it.
-        """
+        """Try the penalties, from the strongest, and go on where the choice is at an end."""
         penalties = sorted(set(penalties), reverse=True)
         everyone = torch.arange(len(self.heads), device=self.asked.device)
         begin = penalties[0], self.problem.evaluate(*self.problem.start(), penalties[0])
         trail = [begin]
-        for place, penalty in enumerate(penalties):
-            if widen and place >= 2 and penalty < SPARED * 0.99:
-                trail = self._go_on(self._at(penalties[place - 2 : place]), trail, penalty)
-            else:
-                trail = self._try(everyone, trail, penalty)
+        for penalty in penalties:
+            trail = self._try(everyone, trail, penalty)
         weaker = self._list_wider(penalties[-1], 1 / FACTOR) if widen else []
         for penalty in weaker:
-            trail = self._go_on(self._at([penalty * FACTOR]), trail, penalty)
+            at_end = self._at(penalty * FACTOR)
+            if not len(at_end):
+                break
+            part = self._try(at_end, [(at, one.take(at_end)) for at, one in trail], penalty)
+            for (_, whole), (_, some) in zip(trail, part, strict=True):
+                whole.put(at_end, some)
+            trail = [(at, whole) for (at, _), (_, whole) in zip(part, trail, strict=True)]
         for penalty in self._list_wider(penalties[0], FACTOR) if widen else []:
-            at_end = self._at([penalty / FACTOR])
+            at_end = self._at(penalty / FACTOR)
             if not len(at_end):
                 break
             self._try(at_end, [(begin[0], begin[1].take(at_end))], penalty)
         return [self._finish(number) for number in range(len(self.heads))]
-
-    def _go_on(
-        self,
-        numbers: Int64[Tensor, " some"],
-        trail: Sequence[tuple[float, Regressions]],
-        penalty: float,
-    ) -> list[tuple[float, Regressions]]:
-        """Fit some heads at a weaker penalty; return the trail of all heads after it."""
-        if not len(numbers):
-            return list(trail)
-        part = self._try(numbers, [(at, one.take(numbers)) for at, one in trail], penalty)
-        for (_, whole), (_, some) in zip(trail, part, strict=True):
-            whole.put(numbers, some)
-        return [(at, whole) for (at, _), (_, whole) in zip(part, trail, strict=True)]
 
     def _list_wider(self, end: float, factor: float) -> list[float]:
         """The penalties beyond an end of the path, up to the limit."""
@@ -153,13 +133,12 @@ class Walk:
             wider.append(end)
         return wider
 
-    def _at(self, penalties: Sequence[float]) -> Int64[Tensor, " some"]:
-        """The heads whose choice is one of some penalties."""
+    def _at(self, penalty: float) -> Int64[Tensor, " some"]:
+        """The heads whose choice is a penalty."""
         numbers = [
             number
             for number, head in enumerate(self.heads)
-            if head.varies
-            and any(abs(self._choose(number)[0].penalty / one - 1) < 1e-6 for one in penalties)
+            if head.varies and abs(self._choose(number)[0].penalty / penalty - 1) < 1e-6
         ]
         return torch.tensor(numbers, dtype=torch.int64, device=self.asked.device)
 

@@ -13,8 +13,7 @@ from sslens.errors import InputError
 from sslens.probes._axes import Axes, Labelled, find_right, place_labels
 from sslens.probes._path import GAP, Trial, Walk
 
-#: penalties λ, on features of variance 1, from the strongest; of these the two weakest are tried
-#: where the choice comes near them (`SPARED`)
+#: penalties λ that are always tried, on features of variance 1, from the strongest
 PENALTIES = tuple(10.0**-power for power in range(7))
 #: bytes of the heads that are fitted together: what a processor's cache or a GPU holds
 TOGETHER = {"cpu": 1 << 24, "cuda": 1 << 33}
@@ -122,16 +121,16 @@ def fit_logistic(
     9.9): a head has converged when this is at most `GAP` of f, computed in float64.
 
     The penalty with most validation images right is chosen, of equal ones one inside the path, with
-    the least cross-entropy. One below `SPARED` is tried while the choice is one of the two before
-    it; beyond an end the path goes on while the choice is there, up to `STRONGEST` and `WEAKEST`;
-    where these are reached, `inside` is False and `why` says so.
+    the least cross-entropy. While the choice is at an end, the path goes on there, up to
+    `STRONGEST` and `WEAKEST`; where these are reached, `inside` is False and `why` says so.
 
     Args:
         train: features of the training images: one array a head, of any widths.
         labels: class of each training image, as a number.
-        validation, validation_labels: the same of the images on which the penalty is chosen.
-        penalties: λ to try.
-        widen: whether the path follows the choice, as above; else each is tried, and no other.
+        validation: features of the images on which the penalty is chosen, by head.
+        validation_labels: class of each of these.
+        penalties: λ that are always tried.
+        widen: whether the path goes on where the choice is at its end.
         top: an image is right when its class is among so many highest logits.
         device: where the products are computed.
         progress: called with heads done and heads in all.
@@ -149,11 +148,11 @@ def fit_logistic(
     _require(train, labels, penalties)
     _require_validation(train, validation, validation_labels)
     data, probes = Labelled.of(labels, validation_labels, top, device), list[LogisticProbe]()
-    pairs = [*zip(train, validation, strict=True)]
+    pairs = list(zip(train, validation, strict=True))
     while len(probes) < len(train):
         group = _take_group(pairs[len(probes) :], data, device)
-        choices = Walk(group, data).choose(penalties, widen=widen)
-        probes += [LogisticProbe(data.classes, *choice) for choice in choices]
+        for choice in Walk(group, data).choose(penalties, widen=widen):
+            probes.append(LogisticProbe(data.classes, *choice))
         if progress:
             progress(len(probes), len(train))
     return probes
