@@ -217,7 +217,7 @@ def test_features_are_stored_and_classified(
         assert main(line) == 0
         assert capsys.readouterr().out == f"f/{split}\n"
         assert main(line) == 0
-        assert "pass      0 of" in capsys.readouterr().err
+        assert "pass      none, as the folder has them all" in capsys.readouterr().err
     assert len(open_features("f/val")) == 12
     assert (
         main(
