@@ -15,10 +15,7 @@ from typing import Any, get_type_hints
 import jaxtyping
 import pytest
 from beartype import BeartypeConf, beartype
-from jaxtyping import _array_types
-from jaxtyping._storage import get_shape_memo
 
-Arrays = _array_types._MetaAbstractArray
 jaxtyped = jaxtyping.jaxtyped
 #: in which names of axes mean one size
 CONTEXT = jaxtyped("context")
@@ -52,20 +49,12 @@ def _defer(function: FunctionType) -> Callable[..., Any]:
         nonlocal checked
         if checked is None:
             checked = compile_checks(function, hints)
-        return checked(*args, **kwargs)
-
-    def call_with_sizes(*args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True
-        nonlocal checked
-        if checked is None:
-            checked = compile_checks(function, hints)
         with context:
             return checked(*args, **kwargs)
 
-    chosen = call_with_sizes if "jaxtyping." in repr(hints) else call
     # with the function's own globals, by which `sslens.errors.warn_of_doubt` knows frames of ours
     own = FunctionType(
-        chosen.__code__, function.__globals__, function.__name__, None, chosen.__closure__
+        call.__code__, function.__globals__, function.__name__, None, call.__closure__
     )
     return functools.update_wrapper(own, function)
 
@@ -109,75 +98,6 @@ def _compile_checks(function: FunctionType, hints: Mapping[str, Any]) -> Callabl
     return CHECK(copy)
 
 
-@dataclasses.dataclass(frozen=True)
-class Axes:
-    """The axes of an annotated array: names, sizes and None for any; and where any number of others
-    stand among them, if they do, and their name, if they have one."""
-
-    each: tuple[str | int | None, ...]
-    others_at: int | None
-    others: str | None
-
-
-@functools.cache
-def _list_axes(hint: Any) -> Axes | None:
-    """The axes of an annotation; None where there is more to them, such as arithmetic."""
-    each: list[str | int | None] = []
-    others = None
-    for dim in hint.dims:
-        if dim is _array_types._anonymous_dim:
-            each.append(None)
-        elif dim is _array_types._anonymous_variadic_dim:
-            pass
-        elif dim.broadcastable or getattr(dim, "treepath", False):
-            return None
-        elif isinstance(dim, _array_types._FixedDim):
-            each.append(dim.size)
-        elif isinstance(dim, _array_types._NamedDim):
-            each.append(dim.name)
-        elif isinstance(dim, _array_types._NamedVariadicDim):
-            others = dim.name
-        else:
-            return None
-    return Axes(tuple(each), hint.index_variadic, others)
-
-
-#: dtypes that jaxtyping took for an annotation, so that they are looked for in its list once
-TAKEN: set[tuple[Arrays, Any]] = set()
-check_array = Arrays.__instancecheck__
-
-
-def _check_array_fast(hint: Any, value: Any) -> bool:
-    """Whether an array is as annotated. jaxtyping says so of all that is not right in one of the
-    usual ways, which are seen here in a third of its time."""
-    axes = _list_axes(hint)
-    if axes is None or type(value) is not hint.array_type or (hint, value.dtype) not in TAKEN:
-        right = check_array(hint, value)
-        if right and hasattr(value, "dtype"):
-            TAKEN.add((hint, value.dtype))
-        return right
-    sizes, shapes, *_ = get_shape_memo()
-    shape, others = tuple(value.shape), ()  # of which parts are taken faster than of a Size
-    if axes.others_at is not None:
-        end = axes.others_at + max(0, len(shape) - len(axes.each))
-        others, shape = shape[axes.others_at : end], shape[: axes.others_at] + shape[end:]
-    if len(shape) != len(axes.each):
-        return check_array(hint, value)
-    new: dict[str, int] = {}
-    for axis, size in zip(axes.each, shape, strict=True):
-        if axis is None or axis == size:
-            continue
-        if isinstance(axis, int) or sizes.get(axis, new.setdefault(axis, size)) != size:
-            return check_array(hint, value)
-    if axes.others is not None and shapes.get(axes.others, (False, others)) != (False, others):
-        return check_array(hint, value)
-    sizes.update(new)
-    if axes.others is not None:
-        shapes[axes.others] = False, others
-    return True
-
-
-Arrays.__instancecheck__ = _check_array_fast  # type: ignore[method-assign, assignment]
 jaxtyping.jaxtyped = check_when_called  # type: ignore[assignment]
 jaxtyping.install_import_hook("sslens", "beartype.beartype")
 
