@@ -318,16 +318,14 @@ def test_a_wrong_command_is_refused_at_once(
 def test_a_dry_run_measures_small_steps_whatever_the_size_of_the_images(
     coco: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step of 0.1 s and 2 µs a place is found again at 1,024 px, from sides of 128 at most."""
-    sides = []
+    """A step of 0.1 s and 2 µs a place is found again at 1,024 px, from sides of 128 at most; all
+    images of a minibatch are measured together unless that would take long."""
+    sides, counts = [], []
 
-    def take(run: object, shape: object, side: int) -> tuple[float, float, int]:
+    def take(run: object, shape: object, side: int, images: int) -> tuple[float, float, int]:
         sides.append(side)
-        return (
-            detector_cost.IMAGES * (0.1 + 2e-6 * side**2),
-            float(detector_cost.IMAGES * side**2),
-            10,
-        )
+        counts.append(images)
+        return 0.1 + 2e-6 * side**2, float(side**2), 10
 
     monkeypatch.setattr(detector_cost, "_take_step", take)
     asked = study_of(coco, "size=1024")
@@ -335,6 +333,7 @@ def test_a_dry_run_measures_small_steps_whatever_the_size_of_the_images(
     run = list_runs(plan.situation, Protocol.of(plan.situation), plan.runner.store)[0]
     cost = detector_cost.measure_step(run)
     assert max(sides) <= 128
+    assert counts == [1, 4, 4]
     assert cost.seconds == pytest.approx(0.1 + 2e-6 * 1024**2)
     assert cost.image_bytes == pytest.approx(1024**2)
     # the line of the whole cost has the detectors in it, by the same estimate

@@ -18,8 +18,11 @@ from sslens.tasks.detector import MapShape
 if TYPE_CHECKING:
     from sslens.study.detector_runs import DetectorRun
 
-#: images of the step that is measured, and objects of each
-IMAGES, OBJECTS = 1, 6
+#: made-up objects of each image of a step that is measured
+OBJECTS = 6
+#: seconds that a measured step may take; where one image's step times the minibatch is under it, it
+#: is measured with the whole minibatch, as many images together cost less than so many steps
+QUICK = 2.0
 #: sides of the images of measured steps, in pixels, where the training's own are not smaller: both
 #: take seconds with any heads
 PROBED = (64, 128)
@@ -46,8 +49,8 @@ class StepCost:
 
 
 def measure_step(run: "DetectorRun") -> StepCost:
-    """Measure steps with a few made-up images and objects that are small, and say what a step of
-    the training's own images costs.
+    """Measure steps in the training's precision, with made-up images and objects that are small,
+    and say what a step of the training's own images costs.
 
     A step costs a part that is always the same, and a part in proportion to the places of the maps:
     two sides tell both, and a side that is small itself is measured as it is.
@@ -61,27 +64,41 @@ def measure_step(run: "DetectorRun") -> StepCost:
     multiple = find_multiple(network, run.patch or PATCH)
     tried = sorted({min(largest, round_side(float(side), multiple)) for side in PROBED})
     shape = None if tuned else _find_shape(run, tried[0])
-    costs = [_take_step(run, shape, side) for side in tried]
+    request = run.protocol.request
+    images = max(1, request.batch_size // request.accumulate)
+    if _take_step(run, shape, tried[-1], 1)[0] * images > QUICK:
+        images = 1
+    costs = [_take_step(run, shape, side, images) for side in tried]
     places = [float(side**2) for side in tried]
     mean = float(np.mean([side**2 for side in sides]))
     flips = 2 if run.protocol.settings.flip else 1
     maps = sum(flips * _count_values(shape, side) for side in sides) if shape is not None else 0
     return StepCost(
-        _extrapolate(places, [one[0] for one in costs], mean) / IMAGES,
-        _extrapolate(places, [one[1] for one in costs], float(largest**2)) / IMAGES,
+        _extrapolate(places, [one[0] for one in costs], mean),
+        _extrapolate(places, [one[1] for one in costs], float(largest**2)),
         WEIGHT_BYTES * costs[-1][2],
         2 * maps,
     )
 
 
-def _take_step(run: "DetectorRun", shape: MapShape | None, side: int) -> tuple[float, float, int]:
-    """The seconds and the bytes of a step with images of a side, and the weights it trains."""
+def _take_step(
+    run: "DetectorRun", shape: MapShape | None, side: int, images: int
+) -> tuple[float, float, int]:
+    """The seconds and the bytes of an image, in a step with so many of a side, and the weights that
+    the step trains."""
     settings = replace(run.protocol.settings, size=side, classes=run.train.categories)
     device = torch.device(run.situation.device)
     method = Detection(run.member.network, settings, shape, run.train.has_masks).train().to(device)
-    batch = {name: value.to(device) for name, value in _make_up(side, shape, method).items()}
-    seconds, own = take_step(method, batch, settings)
-    return seconds, float(own), sum(parameter.numel() for parameter in method.parameters())
+    batch = {
+        name: value.to(device) for name, value in _make_up(side, shape, method, images).items()
+    }
+    precision = run.protocol.training(run.situation).precision
+    seconds, own = take_step(method, batch, settings, precision)
+    return (
+        seconds / images,
+        own / images,
+        sum(parameter.numel() for parameter in method.parameters()),
+    )
 
 
 def _extrapolate(places: Sequence[float], costs: Sequence[float], at: float) -> float:
@@ -201,21 +218,21 @@ def _count_values(shape: MapShape, side: int) -> int:
     return sum((first // 2**stage) ** 2 * dim for stage, dim in enumerate(shape.dims))
 
 
-def _make_up(side: int, shape: MapShape | None, method: Detection) -> dict[str, Any]:
+def _make_up(side: int, shape: MapShape | None, method: Detection, images: int) -> dict[str, Any]:
     """A minibatch of random maps or images, with objects in random places."""
     rng = np.random.default_rng(0)
     objects = []
-    for _ in range(IMAGES):
+    for _ in range(images):
         corner = rng.uniform(0, 0.6, (OBJECTS, 2)) * side
         boxes = np.concatenate([corner, corner + rng.uniform(0.1, 0.4, (OBJECTS, 2)) * side], 1)
         labels = rng.integers(0, method.detector.heads.classes, OBJECTS)
         masks = torch.zeros(OBJECTS, side, side, dtype=torch.bool) if method.learns_masks else None
         objects.append(Objects(torch.from_numpy(boxes).float(), torch.from_numpy(labels), masks))
     batch: dict[str, Any] = pack_objects(objects)
-    batch |= {"sizes": torch.full((IMAGES, 2), side), "noise": torch.arange(IMAGES)}
+    batch |= {"sizes": torch.full((images, 2), side), "noise": torch.arange(images)}
     if shape is None:
-        return batch | {"view": torch.randn(IMAGES, 3, side, side)}
+        return batch | {"view": torch.randn(images, 3, side, side)}
     for stage, dim in enumerate(shape.dims):
         grid = side // shape.stride // 2**stage
-        batch[f"map.{stage}"] = torch.randn(IMAGES, grid, grid, dim).half()
+        batch[f"map.{stage}"] = torch.randn(images, grid, grid, dim).half()
     return batch

@@ -10,13 +10,16 @@ from sslens.methods import Batch
 from sslens.training.optim import make_optimiser
 
 
-def take_step(method: nn.Module, batch: Batch, settings: Any) -> tuple[float, int]:
+def take_step(
+    method: nn.Module, batch: Batch, settings: Any, precision: str = "float32"
+) -> tuple[float, int]:
     """Take two training steps with a minibatch, and measure the second one.
 
     Args:
         method: a method on the device that its minibatch is on; its weights change.
         batch: the minibatch.
         settings: of the method, as the optimiser reads them.
+        precision: "float32", or "bfloat16" (under autocast, as in a training).
 
     Returns:
         The seconds that the step took (on a CPU of processor time, which what else runs there does
@@ -35,12 +38,15 @@ def take_step(method: nn.Module, batch: Batch, settings: Any) -> tuple[float, in
         return tensor
 
     seconds = 0.0
-    on_cpu = next(iter(batch.values())).device.type == "cpu"
-    clock = time.process_time if on_cpu else time.monotonic
+    kind = next(iter(batch.values())).device.type
+    clock = time.process_time if kind == "cpu" else time.monotonic
     for _ in range(2):
         kept.clear()
         began = clock()
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        with (
+            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+            torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"),
+        ):
             loss = method(batch)
         loss.backward()
         optimizer.step()
