@@ -233,14 +233,16 @@ def test_numbers_are_looked_up_by_roles(tmp_path: Path) -> None:
 
 
 def test_claims_are_read_from_verdicts(tmp_path: Path) -> None:
-    columns = ("claim", "tokens", "outcome", "effect", "low", "high", "why")
+    columns = ("claim", "tokens", "outcome", "effect", "low", "high", "why", "reversed_with")
     rows = [
-        ("c1", "all", "holds in these models", "0.2", "0.1", "0.3", "above 0"),
-        ("c1", "all", "holds in these models", "0.1", "", "", ""),
-        ("c1", "cls", "undecided", "0.0", "", "", ""),
+        ("c1", "all", "holds in these models", "0.2", "0.1", "0.3", "above 0", ""),
+        ("c1", "all", "holds in these models", "0.1", "", "", "", ""),
+        ("c1", "cls", "undecided", "0.0", "", "", "", ""),
+        ("c20", "cls", "holds in these models", "0.2", "0.1", "0.3", "", "pixels regressed out"),
     ]
     write_rows(tmp_path / "verdicts.csv", [dict(zip(columns, row, strict=True)) for row in rows])
-    first, second = read_claims(tmp_path, ("c1", "c2"))
+    first, second, third = read_claims(tmp_path, ("c1", "c2", "c20"))
+    assert third.outcome == "holds in these models, the reverse with pixels regressed out"
     assert first.outcome == "holds in these models (all), undecided (cls)"
     assert first.effect == Estimate(0.2, 0.1, 0.3)
     assert second.outcome == "not run"

@@ -59,6 +59,10 @@ UNITS = {
         "the same difference of controls, or levels to compare with; or where in the claim a"
         " control is; none, where there is none"
     ),
+    "reversed_with": (
+        "ways of measuring the same difference, such as with the pixels regressed out, by which it"
+        " is clearly the reverse; empty where there are none"
+    ),
     "members": "the models that took part",
     "why": "what decided, or what is missing",
 }
@@ -145,6 +149,7 @@ def make_table(verdicts: Sequence[Verdict]) -> Table:
             "strength": verdict.strength if verdict.parts else NAN,
             "papers": "; ".join(map(str, verdict.papers)),
             "controls": _write_controls(verdict),
+            "reversed_with": "; ".join(verdict.reversed_by),
             "members": "; ".join(
                 f"{group}: {', '.join(models)}" for group, models in (verdict.members or {}).items()
             ),

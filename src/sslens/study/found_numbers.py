@@ -91,7 +91,7 @@ def read_claims(folder: Path, claims: tuple[str, ...]) -> Iterator[JudgedClaim]:
             continue
         outcomes: dict[str, list[str]] = {}
         for row in own:
-            tokens = outcomes.setdefault(row["outcome"], [])
+            tokens = outcomes.setdefault(_write_outcome(row), [])
             tokens += [row["tokens"]] if row["tokens"] and row["tokens"] not in tokens else []
         said = [
             f"{outcome} ({', '.join(tokens)})"
@@ -105,3 +105,14 @@ def read_claims(folder: Path, claims: tuple[str, ...]) -> Iterator[JudgedClaim]:
             value, low, high = (_number(first, name) for name in ("effect", "low", "high"))
             effect = Estimate(value, low, high)
         yield JudgedClaim(claim, words, ", ".join(said), effect, first["why"])
+
+
+def _write_outcome(row: Mapping[str, str]) -> str:
+    """Write the outcome of a verdict, and by which ways of measuring the difference is reversed;
+    verdicts that an earlier version wrote do not say.
+
+    >>> _write_outcome({"outcome": "holds", "reversed_with": "pixels regressed out"})
+    'holds, the reverse with pixels regressed out'
+    """
+    ways = row.get("reversed_with", "").replace("; ", " and ")
+    return row["outcome"] + (f", the reverse with {ways}" if ways else "")
