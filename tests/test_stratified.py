@@ -236,3 +236,29 @@ def test_a_class_with_one_training_image_leaves_the_probes(tmp_path: Path) -> No
     assert note in sets.describe(sets.heads(), 0)
     for part, counts in ((sets.train, [4, 4]), (sets.val, [1, 1]), (sets.test, [3, 3])):
         assert np.bincount(part.labels[part.rows]).tolist() == counts
+
+
+def test_a_probe_chooses_on_the_images_on_which_a_study_chooses(tmp_path: Path) -> None:
+    """`sslens probe` and the probes of `sslens compare`, with one bank and seed."""
+    from sslens.comparisons.inputs import FeatureSets, Labels
+    from sslens.comparisons.probe_split import Split
+    from sslens.study.passes import PassRunner
+    from sslens.study.probe_request import ProbeRequest
+    from sslens.study.probe_sets import open_probe_sets
+
+    bank, images = "scenes:0:64", "scenes:1:32"
+    request = ProbeRequest("random:vit_nano_patch8_32", bank, test=images, seed=5)
+    sets = open_probe_sets(request, PassRunner(Store(tmp_path / "s"), "cpu", "float32", True))
+    parts = {"images": sets.test.features, "bank": sets.train.features}
+    numbers = {
+        role: dict(zip(one.ids, np.asarray(one.labels).tolist(), strict=True))
+        for role, one in parts.items()
+    }
+    split = Split.of(
+        FeatureSets(*({"random": one} for one in parts.values())),
+        Labels(numbers["images"], numbers["bank"], sets.classes),
+        5,
+    )
+    for part, rows in ((sets.train, split.train), (sets.val, split.validation)):
+        chosen = {part.features.ids[row] for row in part.rows}
+        assert chosen == {split.bank_ids[row] for row in rows}

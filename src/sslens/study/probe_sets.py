@@ -220,7 +220,10 @@ def open_probe_sets(
         notes += _drop_lone_classes(parts, classes)
         train = parts["train"]
         names = [train.features.ids[row] for row in train.rows]
-        rest, held = held_out(train.labels[train.rows], names, seed=request.seed, classes=classes)
+        # the seed with which a study holds out a fifth, so that both choose on the same images
+        rest, held = held_out(
+            train.labels[train.rows], names, seed=request.seed + 1, classes=classes
+        )
         parts["val"] = replace(train, rows=train.rows[held])
         train = replace(train, rows=train.rows[rest])
     return ProbeSets(request, model, classes, train, parts["val"], parts["test"], tuple(notes))
