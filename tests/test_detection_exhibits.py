@@ -15,6 +15,7 @@ from sslens.comparisons.multicrop import uses_multicrop
 from sslens.figure import Heatmap, Picture
 from sslens.find import plugin
 from sslens.models.about import About
+from sslens.report.writing import places
 from sslens.statistics.verdicts import Verdict
 from sslens.table import Results
 
@@ -300,6 +301,22 @@ def test_nothing_learned_is_said_and_nothing_else() -> None:
     said = write("detection-frozen", results)
     assert len(said) == 1
     assert said[0].startswith("No detector has learned to find objects")
+
+
+def test_trainings_that_were_too_short_are_said() -> None:
+    results = frozen(mae=0.3, moco=0.4)
+    made = results["trainings-made"]
+    made["gained"] = [0.051, 0.0862, 0.3, 0.3]
+    range_of = "The detectors were still learning: over the last quarter of the steps box AP rose"
+    warning = places.write_warning({"detection-frozen": results})
+    assert warning.startswith(f"{range_of} by 5.1 to 8.6 points, and longer trainings")
+    assert write("detection-frozen", results)[-1] == warning
+    made["gained"] = [0.004, 0.051, 0.3, 0.3]  # of the controls nothing is said
+    assert "box AP of moco rose by 5.1 points" in places.write_warning(
+        {"detection-layers": results}
+    )
+    made["gained"] = 0.005
+    assert places.write_warning({"detection-frozen": results}) == ""
 
 
 def test_no_picture_is_both_best_and_worst() -> None:

@@ -164,6 +164,8 @@ def detection(ap: Mapping[str, float], *, second: float | None = None) -> Result
                     row |= {"less": "random #0", "difference": gain}
                     row |= {"difference_low": gain - 0.01, "difference_high": gain + 0.01}
                 rows.append(("models", row))
+        trained = {"model": name, "control": name in CONTROLS, "gained": ap[name] / 10}
+        rows.append(("trainings-made", trained))
     first, *others = [name for name in ap if name not in CONTROLS]
     for other in others:
         for kind in ("box", "mask"):
@@ -187,6 +189,8 @@ def test_the_screen_of_detection_names_the_best_by_paired_differences() -> None:
     assert best.control == "untrained 10.0%, raw pixels 2.0%"
     assert best.strength == pytest.approx(0.03 / 0.005)
     assert len(front.answers) == 4
+    assert front.warning.startswith("The detectors were still learning")
+    assert "by 3.0 to 3.4 points" in front.warning
     assert "Which finds small objects best, frozen?" in answers
     _, near = screen({"detection-frozen": detection(ap, second=0.004)}, "mae", "dino")
     undecided = near["Which finds objects best, frozen, by masks?"]

@@ -15,6 +15,7 @@ from sslens.report.writing.detection import (
     SIZES,
     read_ap,
     read_change,
+    write_lengths,
     write_nothing_learned,
 )
 from sslens.report.writing.front import HERE, explain_effect
@@ -26,6 +27,8 @@ from sslens.table import Results
 ASKED = (*(("box", measure) for measure in PAPERS), ("mask", "AP"))
 #: what the networks were, by the exhibit
 HOW = {"detection-frozen": "frozen", "detection-finetuned": "trained end to end"}
+#: the exhibits that train detectors
+DETECTORS = (*HOW, "detection-layers")
 Row = Mapping[str, Any]
 
 
@@ -44,9 +47,14 @@ def write_places(results: Mapping[str, Results]) -> Iterator[Answer]:
 
 
 def write_warning(results: Mapping[str, Results]) -> str:
-    """Write that no detector has learned to find objects, as a sentence; empty where one has."""
+    """Write that no detector has learned to find objects, or that detectors were still learning
+    when they ended, as a sentence; empty where neither is so."""
     told = (
-        text for link in HOW if link in results for text in write_nothing_learned(results[link])
+        text
+        for write in (write_nothing_learned, write_lengths)
+        for link in DETECTORS
+        if link in results
+        for text in write(results[link])
     )
     return next(told, "")
 
