@@ -32,8 +32,9 @@ CAPTION = (
     " maps that were kept at a few fixed scales and mirrored (which is not large-scale jitter)."
     " Intervals are over images, 95 %, from draws with replacement that all models share."
     " Controls: a random initialisation, frozen as well, and raw pixels. Below the table the same"
-    " images for each model: those in which the models under study are best, and worst; objects at"
-    " the left. What large and small mean stands in the table of the trainings."
+    " images for each model: those in which the models under study are best, and worst, with the"
+    " objects and what the model detects. What large and small mean stands in the table of the"
+    " trainings."
 )
 ON_REQUEST = True
 WITH, WITHOUT = "with multi-crop", "without multi-crop"

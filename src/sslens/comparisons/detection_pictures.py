@@ -171,21 +171,20 @@ def _outline(
 def draw_pictures(
     pictures: pd.DataFrame, outlines: pd.DataFrame, models: Sequence[str]
 ) -> list[tuple[Picture, ...]]:
-    """Draw a column of panels for each image, the best ones first: above its objects, and below
-    what each model detects."""
+    """Draw a row of panels for each model, the best images first: the objects, and over them what
+    the model detects."""
     shown = [(row, decode_picture(str(row["picture"]))) for row in pictures.to_dict("records")]
     rows = []
-    for model in ("", *models):
+    for model in models:
         panels, place = [], None
-        for number, (row, pixels) in enumerate(shown):
-            title = model if number == 0 else ""
-            if not model and row["place"] != place:
-                place = row["place"]
-                title = f"objects, {place} images"
-            own = outlines[(outlines.image == row["image"]) & (outlines.model == model)]
+        for row, pixels in shown:
+            title = "" if row["place"] == place else f"{row['place']} images"
+            title = f"{model}, {title}" if title and place is None else title
+            place = row["place"]
+            own = outlines[(outlines.image == row["image"]) & outlines.model.isin(("", model))]
+            own = own.sort_values("model", kind="stable")  # objects have no model and come first
             drawn = tuple(_read(outline) for outline in own.to_dict("records"))
-            facets = {"boxes": f"of {model}" if model else "objects"}
-            panels.append(Picture(title, pixels, drawn, facets=facets))
+            panels.append(Picture(title, pixels, drawn, facets={"boxes": f"of {model}"}))
         rows.append(tuple(panels))
     return rows
 

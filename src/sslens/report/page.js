@@ -28,6 +28,7 @@ function shorten(text, room) {  // the beginning, "…" and the end of a text th
   while (keep > 2 && widthOf(cut()) > room) keep = Math.floor(keep * 0.92);
   return cut();
 }
+const classOf = name => `outline ${name.replaceAll(" ", "-")}`;  // of a kind of outlines
 const minus = text => text.replace("-", "−");
 const fitLabel = (label, room) => widthOf(label) <= room ? label : shorten(label.split(" of ")[0], room);  // a model's name whole or not at all: the title has it
 const spell = value => Number.isNaN(value) ? "undefined" : minus(Math.abs(value) >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3))));
@@ -94,7 +95,7 @@ class Drawing {
     const title = this.titleOf(panel);
     if (title) this.host.append(html("h3", {}, html("bdi", {}, title)));
     if (this.data.kind === "picture") {
-      this.host.append(html("div", {class: "gallery"}, ...panels.map(one => this.drawPicture(one, Math.min(width, 220)))));
+      this.host.append(html("div", {class: "gallery"}, ...panels.map(one => this.drawPicture(one, Math.min(width, 210)))), this.keyOf(panels));
       return;
     }
     this.canvas = this.host.appendChild(html("div", {class: "canvas", tabindex: "0", role: "group"}));
@@ -104,11 +105,21 @@ class Drawing {
     if (this.host.firstChild !== this.canvas) this.host.firstChild.style.maxWidth = `${Math.max(this.canvas.offsetWidth, 250)}px`;
     if (focused) this.canvas.focus({preventScroll: true});
   }
+  // the kinds of outlines, each in its own stroke
+  keyOf(panels) {
+    const names = new Set(panels.flatMap(panel => panel.outlines.map(([name]) => this.held(name))));
+    const line = name => {
+      const picture = svg("svg", {viewBox: "0 0 30 10", width: 30, height: 10, "aria-hidden": "true"});
+      picture.append(svg("path", {class: classOf(name), d: "M3 5h24"}));
+      return picture;
+    };
+    return html("p", {class: "key"}, ...[...names].flatMap(name => [line(name), html("span", {}, name)]));
+  }
   drawPicture(panel, width) {
     const [high, wide] = panel.size, picture = svg("svg", {viewBox: `0 0 ${wide} ${high}`, width, role: "img", "aria-label": this.held(panel.title) || this.titleOf(panel) || "picture"});
     picture.append(svg("image", {href: this.held(panel.source), width: wide, height: high}));
     for (const [name, label, left, top, right, bottom] of panel.outlines) {
-      const box = svg("rect", {class: "outline", x: left, y: top, width: right - left, height: bottom - top});
+      const box = svg("rect", {class: classOf(this.held(name)), x: left, y: top, width: right - left, height: bottom - top});
       box.append(svg("title", {}, `${this.held(name)}: ${this.held(label)}`));
       picture.append(box);
     }

@@ -47,9 +47,9 @@ def draw_still(panel: Panel, colours: Mapping[str, int] | None = None) -> str:
     marks = [f'<image href="{source}" width="{width:.0f}" height="{height:.0f}"/>']
     for one in panel.outlines if isinstance(panel, Picture) else ():
         left, top, right, bottom = one.box
-        note = escape(f"{one.name}: {one.label}")
+        note, kind = escape(f"{one.name}: {one.label}"), one.name.replace(" ", "-")
         marks.append(
-            f'<rect class="outline" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}"'
+            f'<rect class="outline {kind}" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}"'
             f' height="{bottom - top:.1f}"><title>{note}</title></rect>'
         )
     return wrap_marks(marks, width, height)
