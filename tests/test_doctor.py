@@ -94,6 +94,7 @@ def test_what_is_told_of_a_full_mae_file(tmp_path: Path) -> None:
             "the token that stands for masked patches in pre-training",
         ),
     ]
+    assert found.facts["images"].endswith("(as the method's authors do: the file does not tell)")
     assert found.line == f"sslens.load({str(path)!r}, num_heads=4)"
     assert "suspicious  nothing" in found.text()
 

@@ -292,10 +292,12 @@ def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
 
 
 def _say_assumed(checkpoint: Recognised, card: Card | None) -> str:
-    """Which of the settings for images nothing tells."""
+    """Say which of the settings for images nothing tells, or that they are those of the method's
+    authors, whom a training of one's own may not have followed."""
     missing = list_assumed(checkpoint, card)
     if not missing:
-        return ""
+        theirs = card is None and checkpoint.claim.written is None and not checkpoint.transform
+        return " (as the method's authors do: the file does not tell)" if theirs else ""
     if {"sides", "interpolation", "mean", "std"} <= set(missing):
         return " (assumed: the file does not tell)"
     return f" ({' and '.join(missing)} assumed: no file tells)"
