@@ -19,6 +19,7 @@ from sslens.models import convolutions, transformers
 from sslens.models.about import Network
 from sslens.models.finding import find_taps, read_outputs
 from sslens.models.outputs import Output
+from sslens.models.sketching import sketch_networks
 from sslens.models.taps import ON_REQUEST, Tap
 from sslens.models.tracing import Call, trace_shapes
 from sslens.models.windowed import WindowedViT
@@ -246,6 +247,6 @@ def require_taps(name: str) -> None:
     Raises:
         InputError: no taps are found.
     """
-    with torch.device("meta"):
+    with sketch_networks():
         network = timm.create_model(name, pretrained=False, num_classes=0)
     read_network(prepare(network).eval())

@@ -29,6 +29,7 @@ from sslens.methods.parameters import follow
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require_optimisable
 from sslens.models.about import About
+from sslens.models.sketching import sketch_networks
 from sslens.tasks.diffusion_settings import Settings, describe_shape
 from sslens.tasks.representations import Represented
 
@@ -202,7 +203,7 @@ def job(start: GeneratorStart, settings: Settings) -> TrainingJob:
             f"{len(represented)} image is too few to train a generator on",
             mend="give two or more {images}",
         )
-    with torch.device("meta"):
+    with sketch_networks():
         sketch = Diffusion(settings, adapters.width)
     described = [dict(condition.to_json()) for condition in represented.conditions]
     shape = {SHAPE: describe_generator(start, settings)}

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-import torch
 from torch import Tensor
 
 from sslens.data.transform import EvalTransform
@@ -14,6 +13,7 @@ from sslens.diffusion.adapters import WAYS
 from sslens.diffusion.process import Process
 from sslens.errors import InputError
 from sslens.models.dit import DiTShape
+from sslens.models.sketching import sketch_networks
 from sslens.models.unet import UNetShape
 from sslens.tasks.diffusion_settings import make_process, make_shape
 from sslens.tasks.representations import Condition
@@ -125,7 +125,7 @@ def _require_tensors(description: Description, tensors: Mapping[str, Tensor]) ->
     if stages > len(tensors):  # each has several
         raise ValueError(f"a network of {stages:,} blocks in {len(tensors):,} tensors")
     try:
-        with torch.device("meta"):
+        with sketch_networks():
             expected = shape.build().state_dict()
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"{shape} is beyond any network") from error

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sslens.data.images import ImageSet
 from sslens.errors import InputError
 from sslens.find import plugin
@@ -16,6 +14,7 @@ from sslens.methods.labels import with_classes
 from sslens.methods.settings import require_optimisable
 from sslens.models.about import About
 from sslens.models.arch import EXAMPLES, parse
+from sslens.models.sketching import sketch_networks
 from sslens.training.loop import RunRequest, run
 from sslens.training.schedule import Training
 from sslens.training.watch import Watch
@@ -100,7 +99,7 @@ def make_pretraining_job(objective: str, arch: str, settings: Any) -> TrainingJo
             f"{objective} cannot train {arch}: it trains"
             f" {' and '.join(EXAMPLES[kind] for kind in module.KINDS)}."
         )
-    with torch.device("meta"):  # settings that do not go with the arch are refused without memory
+    with sketch_networks():  # settings that do not go with the arch are refused without memory
         sketch = module.Objective(shape, settings)
     return TrainingJob(
         verb="pre-training",

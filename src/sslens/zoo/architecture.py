@@ -306,10 +306,11 @@ def build_transformer(
     import torch
     from timm.layers import LayerNorm
 
+    from sslens.models.sketching import sketch_networks
     from sslens.models.transformers import join_qkv
     from sslens.zoo.tables import fill_tables
 
-    with torch.device("meta"):
+    with sketch_networks():
         network = make(
             img_size=arch.image_size,
             patch_size=arch.patch_size,

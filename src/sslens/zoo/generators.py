@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from sslens.errors import InputError
+from sslens.models.sketching import sketch_networks
 from sslens.models.unet import COLOURS, PRESETS, UNet, UNetShape
 from sslens.zoo import find_file
 from sslens.zoo.arrays import Array
@@ -55,7 +56,7 @@ def load_rcdm(
         raise InputError(f"{file} holds no network of RCDM's, which has {', '.join(GENERATOR)}.")
     weights = states[0]
     shape = _read_shape(weights, file, size, heads, head_width)
-    with torch.device("meta"):
+    with sketch_networks():
         network = shape.build()
     _require_fit(weights, network, file)
     require_finite(weights, file)

@@ -44,9 +44,9 @@ class NamedShape(Architecture):
     def iterate_tensors(self) -> Tensors:
         """Yield the name and the shape of every tensor, without memory for a network so large; only
         timm knows the tensors."""
-        import torch
+        from sslens.models.sketching import sketch_networks
 
-        with torch.device("meta"):
+        with sketch_networks():
             weights = self.empty().state_dict()
         for key, value in weights.items():
             yield key, tuple(value.shape)

@@ -45,9 +45,9 @@ class CNNShape(Architecture):
 
     def empty(self) -> "nn.Module":
         """Build the network without memory for its weights (on the meta device)."""
-        import torch
+        from sslens.models.sketching import sketch_networks
 
-        with torch.device("meta"):
+        with sketch_networks():
             return self.arch.build()
 
     def describe(self) -> str:

@@ -56,12 +56,12 @@ class ConvNeXtShape(Architecture):
 
     def empty(self) -> "nn.Module":
         """Build the network without memory for its weights (on the meta device)."""
-        import torch
         from timm.models.convnext import ConvNeXt
 
         from sslens.models.convolutions import drop_head
+        from sslens.models.sketching import sketch_networks
 
-        with torch.device("meta"):
+        with sketch_networks():
             network = ConvNeXt(
                 depths=self.blocks, dims=self.widths, num_classes=0, patch_size=self.stem
             )

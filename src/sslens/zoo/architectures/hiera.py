@@ -84,7 +84,9 @@ class HieraShape(Architecture):
         import torch
         from timm.models.hiera import Hiera
 
-        with torch.device("meta"):
+        from sslens.models.sketching import sketch_networks
+
+        with sketch_networks():
             network = Hiera(
                 img_size=(self.image_size, self.image_size),
                 embed_dim=self.width,

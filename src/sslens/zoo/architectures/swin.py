@@ -86,9 +86,10 @@ class SwinShape(Architecture):
         import torch
         from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 
+        from sslens.models.sketching import sketch_networks
         from sslens.zoo.tables import fill_tables
 
-        with torch.device("meta"):
+        with sketch_networks():
             network = SwinTransformer(
                 img_size=self.image_size,
                 patch_size=self.patch_size,
