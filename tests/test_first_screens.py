@@ -102,6 +102,16 @@ def test_the_screen_of_invariance_names_the_blindest_of_two_models() -> None:
     assert close.answers[-1].word == "the same"
 
 
+def test_all_that_a_model_is_as_blind_to_are_named() -> None:
+    own = {"grey": 0.999, "vertical-flip": 0.998, "horizontal-flip": 0.996, "occlusion": 0.4}
+    _, answers = screen({"invariance": changes({"mae": own}, half=0.001)}, "mae")
+    blindest = answers["To what is mae blindest?"]
+    assert (blindest.word, blindest.names) == (
+        "the same",
+        "grey, vertical flip and horizontal flip",
+    )
+
+
 def test_one_model_is_held_against_an_untrained_network() -> None:
     values = {"mae": {"grey": 0.9, "flip": 0.2, "turn": 0.5}}
     values["random #0"] = {"grey": 0.5, "flip": 0.6, "turn": 0.505}

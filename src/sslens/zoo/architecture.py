@@ -336,10 +336,11 @@ def describe_transformer(name: str | None, arch: ViTArch, *words: str) -> str:
     """Describe a plain transformer; empty words are left out.
 
     >>> describe_transformer(None, ViTArch(32, 8, 64, 4, 1), "", "no CLS token")
-    'ViT: 4 blocks of width 64 with 1 heads, patches of 8 px, images of 32 px, no CLS token'
+    'ViT: 4 blocks of width 64 with 1 head, patches of 8 px, images of 32 px, no CLS token'
     """
+    heads = "1 head" if arch.heads == 1 else f"{arch.heads} heads"
     parts = [
-        f"{name or 'ViT'}: {arch.blocks} blocks of width {arch.dim} with {arch.heads} heads",
+        f"{name or 'ViT'}: {arch.blocks} blocks of width {arch.dim} with {heads}",
         f"patches of {arch.patch_size} px, images of {arch.image_size} px",
         *words,
     ]

@@ -59,6 +59,7 @@ def write_blindest(results: Results) -> Iterator[Answer]:
                 scope=HERE,
             ),
             lead,
+            ranked,
         )
 
 
@@ -96,7 +97,7 @@ def _compare_models(label: str, models: Sequence[Named], control: str) -> Answer
         names=first,
         scope=HERE,
     )
-    return _decide(answer, lead)
+    return _decide(answer, lead, models)
 
 
 def _compare_with_untrained(label: str, model: Named, controls: Sequence[Row]) -> Iterator[Answer]:
@@ -126,16 +127,19 @@ def _compare_with_untrained(label: str, model: Named, controls: Sequence[Row]) -
     )
 
 
-def _decide(answer: Answer, ahead: Contrast) -> Answer:
-    """The answer if the first is ahead of the second, or that the two are the same, or not told
-    apart."""
-    side = ahead.difference.find_side(SMALLEST["sensitivity"])
-    strength = ahead.difference.measure_strength(SMALLEST["sensitivity"])
+def _decide(answer: Answer, ahead: Contrast, ranked: Sequence[Named]) -> Answer:
+    """The answer if the first of all `ranked` is ahead of the second, or else which are the same as
+    the first, or that the two are not told apart."""
+    smallest = SMALLEST["sensitivity"]
+    side = ahead.difference.find_side(smallest)
+    strength = ahead.difference.measure_strength(smallest)
     if side == "more":
         return replace(answer, strength=strength)
-    both = list_names([ahead.a, ahead.b])
     if side == "the same":
-        return replace(answer, word="the same", names=both, strength=strength)
+        gaps = {name: subtract_unpaired(ranked[0][1], own) for name, own in ranked[1:]}
+        same = [name for name, gap in gaps.items() if gap.find_side(smallest) == "the same"]
+        names = list_names([ahead.a, *same])
+        return replace(answer, word="the same", names=names, strength=strength)
     return replace(answer, word="undecided", names=f"{ahead.a} or {ahead.b}")
 
 
