@@ -87,7 +87,7 @@ def test_on_coco_the_published_numbers_stand_beside() -> None:
     assert table.values[0].tolist() == pytest.approx([29.97, 40.82, 17.55, 28.16, 42.53, 12.99])
     said = write("detection-frozen", results)
     assert any("the paper's mae 30.2%" in sentence for sentence in said)
-    assert said[0].endswith(f"; sizes of objects: {given.sizes}.")
+    assert said[1].endswith(f"; sizes of objects: {given.sizes}.")
 
 
 def test_the_papers_tables_are_as_printed() -> None:
@@ -289,10 +289,12 @@ def test_without_masks_their_numbers_are_not_there() -> None:
 
 def test_words_name_models_and_points() -> None:
     said = write("detection-frozen", frozen(mae=0.3, moco=0.4))
-    assert said[0].startswith("Box AP, frozen, held against random #0: ")
-    assert "mae 30.0%" in said[0]
-    assert "], more than it (+25.0 points" in said[0]
-    assert "pixels, a control, 2.0%" in said[0]
+    assert said[0].startswith("Box AP, frozen: moco 40.0% [")
+    assert "] is the highest of 2 models, beside random #0 5.0% [" in said[0]
+    assert said[1].startswith("Box AP, frozen, held against random #0: ")
+    assert "mae 30.0%" in said[1]
+    assert "], more than it (+25.0 points" in said[1]
+    assert "pixels, a control, 2.0%" in said[1]
     (sides,) = (sentence for sentence in said if "REC against JE without multi-crop" in sentence)
     assert "on all objects less than it (-10.0 points" in sides
     assert sides.count("in these models") == 1
@@ -305,6 +307,27 @@ def test_nothing_learned_is_said_and_nothing_else() -> None:
     said = write("detection-frozen", results)
     assert len(said) == 1
     assert said[0].startswith("No detector has learned to find objects")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "begins"),
+    [
+        (0.35, ""),
+        (0.3, "No model is shown to beat raw pixels by box AP, frozen: moco, the nearest, has +0"),
+        (0.4, "Raw pixels beat every model by box AP, frozen: moco, the nearest, has -10.0 points"),
+    ],
+)
+def test_raw_pixels_that_no_model_beats_are_said(pixels: float, begins: str) -> None:
+    levels = {"mae": 0.2, "moco": 0.4 if pixels == 0.35 else 0.3, "random #0": 0.1}
+    given = make_detectors(levels | {"pixels": pixels})
+    results = compute("detection-frozen", Given(MODELS, {"detections": given}))
+    results["trainings-made"]["gained"] = 0.0
+    warning = places.write_warning({"detection-frozen": results})
+    assert warning.startswith(begins)
+    assert bool(warning) == bool(begins)
+    rows = results["pairs"]
+    row = rows[(rows.model == "mae") & (rows.less == "pixels") & (rows.measure == "AP small")]
+    assert row.difference.iloc[0] == pytest.approx(0.2 - pixels, abs=1e-3)
 
 
 def test_trainings_that_were_too_short_are_said() -> None:

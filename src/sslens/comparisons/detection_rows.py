@@ -20,7 +20,7 @@ from sslens.comparisons.detectors import (
 )
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.multicrop import uses_multicrop
-from sslens.comparisons.roles import REC
+from sslens.comparisons.roles import PIXELS, REC
 from sslens.comparisons.rows import Row
 from sslens.comparisons.trainings import TRAININGS
 from sslens.figure import Figure, Heatmap
@@ -170,10 +170,12 @@ def list_families(models: Models, detectors: DetectorSet) -> Iterator[tuple[str,
 
 
 def list_pairs(models: Models, detectors: DetectorSet) -> Iterator[tuple[str, Row]]:
-    """Make the rows of `pairs`: each two models under study, on all, large and small objects."""
+    """Make the rows of `pairs`: each two models under study, and each of them and raw pixels, on
+    all, large and small objects."""
     numbers = detectors.numbers
     studied = [name for name in models.studied if name in numbers]
-    for a, b in itertools.combinations(studied, 2):
+    pixels = [(name, PIXELS) for name in studied if PIXELS in numbers]
+    for a, b in (*itertools.combinations(studied, 2), *pixels):
         for kind, measure in itertools.product(KINDS, PAPERS):
             own, other = (read_number(numbers[name], kind, measure) for name in (a, b))
             difference = read_number(numbers[a] - numbers[b], kind, measure)

@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 
 from sslens.comparisons.detectors import PAPERS, SINGLE
-from sslens.comparisons.parts import find_row
-from sslens.comparisons.roles import JE
+from sslens.comparisons.parts import find_row, find_rows
+from sslens.comparisons.roles import JE, PIXELS
 from sslens.report.writing.families import write_scope
-from sslens.report.writing.numbers import compare, list_names, spell_share
+from sslens.report.writing.numbers import compare, list_names, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
 from sslens.table import Results
 
@@ -45,6 +45,46 @@ def write_nothing_learned(results: Results) -> Iterator[str]:
             f" {spell_share(Estimate(float(best)))}, so that nothing here says which model is"
             " better. Train longer, or on more images."
         )
+
+
+def write_best(results: Results, how: str) -> Iterator[str]:
+    """Which model's box AP is the highest, beside the controls', in one sentence."""
+    rows = results["models"]
+    own = rows[(rows.kind == "box") & (rows.measure == "AP") & rows.ap.notna()]
+    ranked = own[~own.control].sort_values("ap", ascending=False, kind="stable").to_dict("records")
+    if not ranked:
+        return
+    controls = [
+        f"{'raw pixels' if row['model'] == PIXELS else row['model']} {spell_share(read_ap(row))}"
+        for row in own[own.control].to_dict("records")
+    ]
+    among = f" is the highest of {len(ranked)} models" if len(ranked) > 1 else ""
+    beside = f", beside {list_names(controls)}" if controls else ""
+    yield (f"Box AP, {how}: {ranked[0]['model']} {spell_share(read_ap(ranked[0]))}{among}{beside}.")
+
+
+def write_pixels(results: Results, how: str) -> Iterator[str]:
+    """Say that raw pixels beat every model, or that none is shown to beat them, in one sentence;
+    nothing where one does, or where there are no raw pixels."""
+    if "pairs" not in results:
+        return
+    rows = find_rows(results, "pairs", less=PIXELS, kind="box", measure="AP")
+    gains = sorted(((read_change(row), str(row["model"])) for row in rows), key=_order_gains)
+    sides = {gain.find_side(SMALLEST["ap"]) for gain, _ in gains}
+    if not gains or "more" in sides:
+        return
+    gain, first = gains[0]
+    said = (
+        "Raw pixels beat every model"
+        if sides == {"less"}
+        else "No model is shown to beat raw pixels"
+    )
+    near = "" if len(gains) == 1 else ", the nearest,"
+    yield f"{said} by box AP, {how}: {first}{near} has {spell_points(gain)} over them."
+
+
+def _order_gains(pair: tuple[Estimate, str]) -> float:
+    return -pair[0].value
 
 
 def write_models(results: Results, how: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from sslens.report.writing.detection import (
     SIZES,
     choose_sides,
     read_change,
+    write_best,
     write_lengths,
     write_models,
     write_nothing_learned,
@@ -26,7 +27,8 @@ def sentences(results: Results) -> tuple[str, ...]:
     difference changed."""
     if nothing := (*write_nothing_learned(results),):
         return nothing
-    written = [*write_models(results, "end to end")]
+    written = [*write_best(results, "end to end")]
+    written += write_models(results, "end to end")
     if "families" in results:
         written += write_sides(choose_sides(results["families"]))
     written += _write_change(results)

@@ -2,9 +2,11 @@
 
 from sslens.report.writing.detection import (
     choose_sides,
+    write_best,
     write_lengths,
     write_models,
     write_nothing_learned,
+    write_pixels,
     write_published,
     write_sides,
 )
@@ -16,7 +18,9 @@ def sentences(results: Results) -> tuple[str, ...]:
     differ."""
     if nothing := (*write_nothing_learned(results),):
         return nothing
-    written = [*write_models(results, "frozen")]
+    written = [*write_best(results, "frozen")]
+    written += write_pixels(results, "frozen")
+    written += write_models(results, "frozen")
     if "families" in results:
         written += write_sides(choose_sides(results["families"]))
     if "multi-crop" in results:

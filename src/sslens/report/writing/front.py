@@ -279,7 +279,10 @@ def write_undecided(
     >>> write_undecided([nine, ten], {"C4": "no CNN"}, [ten])
     'Undecided: C9; C10, Is 10 so? Not run: C4.'
     """
-    undecided = [one for one in answers if one.word.startswith("undecided")]
+    # a question that is asked on the first screen says there that it is undecided
+    undecided = [
+        one for one in answers if one.word.startswith("undecided") and (one.label or one in more)
+    ]
     spelt = sum(one in more for one in undecided) <= LISTED
     names = [
         one.label if one.label and not (spelt and one in more) else _name_question(one)

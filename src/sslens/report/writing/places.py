@@ -17,6 +17,7 @@ from sslens.report.writing.detection import (
     read_change,
     write_lengths,
     write_nothing_learned,
+    write_pixels,
 )
 from sslens.report.writing.front import HERE, explain_effect
 from sslens.report.writing.numbers import spell_over, spell_points, spell_share
@@ -47,16 +48,18 @@ def write_places(results: Mapping[str, Results]) -> Iterator[Answer]:
 
 
 def write_warning(results: Mapping[str, Results]) -> str:
-    """Write that no detector has learned to find objects, or that detectors were still learning
-    when they ended, as a sentence; empty where neither is so."""
-    told = (
-        text
-        for write in (write_nothing_learned, write_lengths)
-        for link in DETECTORS
-        if link in results
-        for text in write(results[link])
+    """Write what a reader must not overlook, in sentences: that no detector has learned to find
+    objects; or else that raw pixels are as good, and that detectors were still learning when they
+    ended."""
+    trained = {link: results[link] for link in DETECTORS if link in results}
+    for one in trained.values():
+        for text in write_nothing_learned(one):
+            return text
+    pixels = (
+        text for link, one in trained.items() for text in write_pixels(one, HOW.get(link, ""))
     )
-    return next(told, "")
+    lengths = (text for one in trained.values() for text in write_lengths(one))
+    return " ".join(filter(None, (next(pixels, ""), next(lengths, ""))))
 
 
 def _write_nothing(best: float, how: str, link: str) -> Answer:
