@@ -5,6 +5,8 @@ they were long enough.
     python runs/detection/make.py train --out DIR     train what the store lacks, two at a time
     python runs/detection/make.py report --out DIR    the whole study, as a report in DIR/report
     python runs/detection/make.py gained --out DIR    what the last quarter of each training gained
+    python runs/detection/make.py pack --out DIR      reproduce each exhibit, and put its tables and
+                                                      verdicts into the package
 
 `scenes.yaml` declares models, images, steps and settings. Every training is a study of one model
 and one exhibit, so that two can be made at a time; all share the store of SSLENS_HOME, or DIR/home
@@ -24,6 +26,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
+
+from sslens.study.reproduce_request import ReproduceRequest
+from sslens.study.reproduction import plan_steps
+from sslens.study.stored_results import pack
 
 FILE = Path(__file__).with_name("scenes.yaml")
 #: the exhibits that train detectors, and what each trains
@@ -65,6 +71,15 @@ def run_all(commands: dict[str, list[str]], jobs: int) -> None:
         list(pool.map(run, commands))
 
 
+def pack_results(exhibit: str, out: Path) -> Path:
+    """Reproduce an exhibit with the trainings of the store, and put its tables and verdicts into
+    the package; returns their folder."""
+    command = ["-m", "sslens", "reproduce", exhibit, "--device", "cpu", "--out", str(out)]
+    subprocess.run([sys.executable, *command, "--overwrite"], check=True)
+    (step,) = plan_steps(ReproduceRequest((exhibit,)))
+    return pack(step, out / exhibit)
+
+
 def say_gained(report: Path) -> None:
     """Print what the last quarter of each training gained, and whether it was long enough."""
     for exhibit, how in EXHIBITS.items():
@@ -77,11 +92,11 @@ def say_gained(report: Path) -> None:
 
 
 def main() -> None:
-    """Print, train, report or judge, as the command line says."""
+    """Print, train, report, judge or pack, as the command line says."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("command", "train", "report", "gained"))
+    parser.add_argument("what", choices=("command", "train", "report", "gained", "pack"))
     parser.add_argument("--out", type=Path, default=Path("sslens-detection-scenes"))
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--only", default="", help="only trainings with this in their names")
@@ -101,6 +116,9 @@ def main() -> None:
             run_all(own, given.jobs)
     elif given.what == "report":
         subprocess.run([sys.executable, *whole], check=True)
+    elif given.what == "pack":
+        for exhibit in (one for one in EXHIBITS if given.only in one):
+            print(pack_results(exhibit, given.out / "reproduced"))
     else:
         say_gained(given.out / "report")
 
