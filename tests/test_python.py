@@ -20,9 +20,11 @@ from sslens.cli import main
 from sslens.comparisons import choices
 from sslens.comparisons.choices import Option, Options, list_choices
 from sslens.comparisons.inputs import ModelInfo, Models
+from sslens.comparisons.likeness import compare_alike, read_likenesses
 from sslens.comparisons.rows import make_results
 from sslens.errors import Caution, Doubt, InputError
 from sslens.report.answer import UNITS, make_answer
+from sslens.report.writing.alike import Beside, write_alike
 from sslens.report.writing.answer import MOST, AnswerLine, Told, write_answer
 from sslens.study import Result, Study
 from sslens.study.planning import open_study_images
@@ -136,6 +138,26 @@ def test_the_answer_has_the_choices_of_the_cards_and_the_kind_of_cka_of_the_firs
     assert rows.over_pixels.isna().tolist() == [True, True, True, True]  # of probes none are there
 
 
+def test_the_answer_says_where_the_pixels_leave_nothing_of_some_depths() -> None:
+    """Of four depths the pixels explain two: the mean is over the others, with them 0.75 there."""
+    means = make_means(("a", "b", False, 0.5, 0.9))
+    frame = pd.DataFrame({"cka": [0.25, 0.25, 0.7, 0.8]}).assign(
+        model_a="a", model_b="b", tokens="all", kind="block"
+    )
+    frame["deconfounded"] = [float("nan"), float("nan"), 0.95, 0.85]
+    depths = Table(frame, dict.fromkeys(frame.columns, ""))
+    results = Results({**means.tables, "same-depth": depths})
+    rows = make_answer({"cka-blocks": results}, MODELS).frame.set_index("model")
+    assert rows.cka_depths.tolist() == ["2 of 4", "2 of 4", "", ""]
+    answer = write_alike(read_likenesses(results), (), Beside(), "")
+    assert answer.effect == (
+        "mean CKA at the same depth 0.90 [0.80, 1.00] with pixels regressed out at 2 of 4 depths"
+        " (0.75 with them there, 0.50 [0.40, 0.60] at all)"
+    )
+    (plain,) = compare_alike([replace(read_likenesses(results)[0], beyond=False)])
+    assert plain.depths is None
+
+
 def test_the_answer_takes_plain_cka_where_the_pixels_explain_a_pair() -> None:
     nan = float("nan")
     means = make_means(("a", "b", False, 0.9, nan), ("a", "c", False, 0.5, 0.4))
@@ -180,7 +202,7 @@ def make_rows(names: list[str], controls: int = 3) -> list[dict[str, Any]]:
         row |= {"probe": share, "probe_low": share - 0.02, "probe_high": share + 0.03}
         row |= {"knn": 0.5, "knn_low": 0.48, "knn_high": 0.52, "nearest_relative": names[0]}
         row |= {"knn_images": 683, "probe_images": 256, "ap": float("nan")}
-        rows.append(row | {"pixels_regressed_out": True})
+        rows.append(row | {"pixels_regressed_out": True, "cka_depths": ""})
     return rows
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from sslens.comparisons.pairs import read_cka
+from sslens.comparisons.pairs import read_cka, select_pair
 from sslens.comparisons.panels import list_tokens_in
 from sslens.statistics.estimate import SMALLEST, Estimate, subtract_unpaired
 from sslens.table import Results
@@ -32,6 +32,8 @@ class Likeness:
         plain: the CKA without regressing anything out.
         beyond: whether the raw pixels are regressed out, which is defined where they leave at
             least 5 % of a layer.
+        depths: at how many depths they are, of how many; None where it is all of them.
+        there: the mean of the plain CKA at these depths; `plain` is at all.
     """
 
     a: str
@@ -40,6 +42,8 @@ class Likeness:
     value: Estimate
     plain: Estimate
     beyond: bool
+    depths: tuple[int, int] | None = None
+    there: float = np.nan
 
 
 @final
@@ -89,8 +93,21 @@ def read_likenesses(blocks: Results, kind: str = "block") -> tuple[Likeness, ...
         beyond, plain = pd.notna(row.get("deconfounded")), read_cka(row)
         value = read_cka(row, "deconfounded") if beyond else plain
         names = str(row["model_a"]), str(row["model_b"])
-        pairs.append(Likeness(*names, bool(row["control"]), value, plain, bool(beyond)))
+        one = Likeness(*names, bool(row["control"]), value, plain, bool(beyond))
+        pairs.append(_add_depths(one, blocks, tokens[0], kind))
     return tuple(pairs)
+
+
+def _add_depths(one: Likeness, blocks: Results, tokens: str, kind: str) -> Likeness:
+    """Say at which depths the raw pixels are regressed out, where these are not all."""
+    if not one.beyond or "same-depth" not in blocks:
+        return one
+    rows = select_pair(blocks["same-depth"], one.a, one.b, tokens)
+    rows = rows[(rows.kind == kind) & rows.cka.notna()]
+    left = rows[rows.deconfounded.notna()]
+    if len(left) == len(rows):
+        return one
+    return replace(one, depths=(len(left), len(rows)), there=float(left.cka.mean()))
 
 
 def is_unlike(cka: Estimate) -> bool:
@@ -108,7 +125,7 @@ def compare_alike(pairs: Sequence[Likeness]) -> tuple[Likeness, ...]:
     them, else plain."""
     if all(pair.beyond for pair in pairs):
         return tuple(pairs)
-    return tuple(replace(pair, value=pair.plain, beyond=False) for pair in pairs)
+    return tuple(replace(pair, value=pair.plain, beyond=False, depths=None) for pair in pairs)
 
 
 def find_groups(pairs: Sequence[Likeness]) -> tuple[Group, ...]:

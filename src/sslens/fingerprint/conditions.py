@@ -138,7 +138,7 @@ def require_comparable(a: Conditions, b: Conditions, *, any_transform: bool = Fa
         require_type(side, Conditions, "conditions", "give the conditions of a fingerprint")
     different = _images(a, b) or _minibatches(a, b) or _grams(a, b)
     if different is None and not any_transform:
-        different = _transform(a, b)
+        different = _region(a, b) or _resampling(a, b)
     if different is not None:
         what, mend = different
         raise InputError(f"{a.name} and {b.name} cannot be compared: {what}", mend=mend)
@@ -169,9 +169,11 @@ def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
                 f"{other.name} has no Grams of the tokens {_list(alone)}, which {one.name} has: the"
                 " two are compared without them."
             )
-    if a.transform != b.transform and (region := _transform(a, b)):
-        what = f"What differs between {a.name} and {b.name} is not the models alone"
-        sentences.append(Caution(f"{what}: {region[0]}."))
+    alone = f"differs between {a.name} and {b.name} is not the models alone"
+    if (region := _region(a, b)) is not None:
+        sentences.append(Caution(f"What {alone}: {region[0]}."))
+    elif (resampling := _resampling(a, b)) is not None:
+        sentences.append(Caution(f"Where images are resized, what {alone}: {resampling[0]}."))
     return tuple(sentences)
 
 
@@ -237,9 +239,11 @@ def _grams(a: Conditions, b: Conditions) -> Difference | None:
     return None
 
 
-def _transform(a: Conditions, b: Conditions) -> Difference | None:
-    """How what the images show differs: the part that is seen, or how it was resampled."""
+def _region(a: Conditions, b: Conditions) -> Difference | None:
+    """How the part of the images that is seen differs."""
     ours, theirs = a.transform, b.transform
+    if ours == theirs:
+        return None
     wide, narrow = (view["resize"] / view["crop"] for view in (ours, theirs))
     # a resize is a whole number, rounded down from the ratio that was meant: one pixel either way
     # is no other region
@@ -249,7 +253,13 @@ def _transform(a: Conditions, b: Conditions) -> Difference | None:
             f" ({_sides(ours)}) and {b.name} {100 / narrow:.1f} % ({_sides(theirs)})",
             "take models with the same region, or compare with {any_transform=True}",
         )
-    if ours["interpolation"] != theirs["interpolation"]:
+    return None
+
+
+def _resampling(a: Conditions, b: Conditions) -> Difference | None:
+    """How the way in which images are resized differs."""
+    ours, theirs = a.transform, b.transform
+    if ours.get("interpolation") != theirs.get("interpolation"):
         # released ViTs resample bicubic, and raw pixels bilinear
         kinds = (ours["interpolation"], theirs["interpolation"])
         common = "bicubic" if "bicubic" in kinds else kinds[0]

@@ -112,13 +112,18 @@ def _write_groups(groups: Sequence[Group], beside: Beside, names: Sequence[str])
 
 
 def _name_kind(pair: Likeness) -> str:
-    """Say that the pixels are regressed out, where they are."""
-    return f" with {WITHOUT_PIXELS}" if pair.beyond else ""
+    """Say that the pixels are regressed out, and at which depths, where they are."""
+    if not pair.beyond:
+        return ""
+    depths = f" at {pair.depths[0]} of {pair.depths[1]} depths" if pair.depths else ""
+    return f" with {WITHOUT_PIXELS}{depths}"
 
 
 def _judge_pair(pair: Likeness, pixels: WithPixels) -> tuple[str, str, float]:
     """The word for how alike two models are, the numbers, and how strong the answer is."""
     plain = f" ({spell(pair.plain)} with them)" if pair.beyond else ""
+    if pair.depths:
+        plain = f" ({spell_level(pair.there)} with them there, {spell(pair.plain)} at all)"
     effect = f"mean CKA at the same depth {spell(pair.value)}{_name_kind(pair)}{plain}"
     strength = max(0.0, pair.value.low / SMALLEST["cka"]) if pair.value.sign else 0.0
     if is_unlike(pair.value):

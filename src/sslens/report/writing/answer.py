@@ -349,6 +349,8 @@ def _write_below(
     if "nearest" in columns:
         beyond = any(row["pixels_regressed_out"] for row in rows)
         without = ", raw pixels regressed out" if beyond else ""
+        if any(row["cka_depths"] for row in rows):
+            without += " (of some at a part of the depths)"
         sentences.append(f"Nearest by mean CKA at the same depth{without}.")
         sentences += write_as_pixels(rows)
     if few < 0:  # chance and what the numbers are over are told in any case
