@@ -459,7 +459,10 @@ def test_without_a_bank_the_sentence_says_of_which_probes_it_is(
 
 
 @pytest.mark.slow
-def test_two_trainings_of_one_objective_are_no_pair_of_joint_embedding() -> None:
+def test_two_trainings_of_one_objective_are_no_pair_of_joint_embedding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorten_predictions(monkeypatch)
     given = study()
     members = tuple(
         replace(one, about=replace(one.about, objective="dino")) if one.name == "moco" else one

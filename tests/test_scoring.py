@@ -396,8 +396,8 @@ class TestRealData:
         path = Path(str(DATA)) / f"{name}.json"
         images = open_coco(path.parent / "images", path)
         if not images.is_coco:
-            images = images.split(0.8)[1]
-            assert len(images) == 133
+            images = images.split(0.9)[1]
+            assert len(images) == 66
         areas = choose_areas(images)
         found = self.shift_objects(images)
         scores = score(found, images, kind, areas)
