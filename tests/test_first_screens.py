@@ -102,6 +102,31 @@ def test_the_screen_of_invariance_names_the_blindest_of_two_models() -> None:
     assert close.answers[-1].word == "the same"
 
 
+def test_models_are_held_against_each_other_on_the_same_images() -> None:
+    """The table of pairs has a paired interval of sensitivities, in either order."""
+    values = {"mae": {"grey": 0.5}, "dino": {"grey": 0.55}, "random #0": {"grey": 0.52}}
+    pair = {"model_a": "mae", "model_b": "dino", "pooling": "cls", "features": "raw"}
+    pair |= {"transform": "grey", "strength": 1.0, "images": 64, "difference": 0.05}
+    pair |= {"difference_low": 0.03, "difference_high": 0.07}
+    rows = [pair, pair | {"model_b": "random #0"}]
+    made = [("pairs", row) for row in rows]
+    pairs = make_results(
+        made, {"pairs": invariance.TABLES["pairs"]}, invariance.UNITS, invariance.TEXTS
+    )
+
+    def ask(*names: str) -> dict[str, Answer]:
+        own = changes({name: values[name] for name in (*names, "random #0")})
+        return screen({"invariance": Results({**own.tables, **pairs.tables})}, *names)[1]
+
+    grey = ask("mae", "dino")["Which is blindest to grey?"]
+    assert (grey.word, grey.names) == ("0.55", "dino")
+    assert grey.effect == "invariance 0.55 [0.53, 0.57], +0.05 [+0.03, +0.07] over mae"
+    assert grey.strength == pytest.approx(0.03 / 0.02)
+    untrained = ask("mae")["Is mae blinder to grey than an untrained network?"]
+    assert untrained.word == "no, less"
+    assert untrained.effect == "invariance 0.50 [0.48, 0.52], -0.05 [-0.07, -0.03]"
+
+
 def test_all_that_a_model_is_as_blind_to_are_named() -> None:
     own = {"grey": 0.999, "vertical-flip": 0.998, "horizontal-flip": 0.996, "occlusion": 0.4}
     _, answers = screen({"invariance": changes({"mae": own}, half=0.001)}, "mae")

@@ -41,6 +41,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "fine-tuned": (*ABOUT, *NUMBERS),
     "controls": (*ABOUT, *NUMBERS),
     "second-seeds": (*ABOUT, *NUMBERS),
+    "pairs": (*ABOUT, *NUMBERS),
 }
 UNITS = {
     "model_a": (
@@ -76,6 +77,7 @@ def compare_sides(models: Models, answers: Sequence[Answer]) -> Iterator[tuple[s
         yield from (("fine-tuned", about | row) for row in _compare_tuned(models, levels))
         yield from (("controls", about | row) for row in _compare_controls(models, levels))
         yield from (("second-seeds", about | row) for row in _compare_seeds(models, levels))
+        yield from (("pairs", about | row) for row in _compare_pairs(models, levels))
 
 
 def _group(answers: Sequence[Answer]) -> Iterator[tuple[Row, Levels]]:
@@ -193,3 +195,13 @@ def _compare_seeds(models: Models, levels: Levels) -> Iterator[Row]:
             for a, b in itertools.combinations(names, 2):
                 row = _make_row(levels[a], levels[b])
                 yield {"model_a": a, "model_b": b, "members": f"{a}, {b}"} | row
+
+
+def _compare_pairs(models: Models, levels: Levels) -> Iterator[Row]:
+    """Each two models under study, and each of them and a control, the first less the second."""
+    studied, controls = (
+        [name for name in names if name in levels] for names in (models.studied, models.controls)
+    )
+    for a, b in (*itertools.combinations(studied, 2), *itertools.product(studied, controls)):
+        row = _make_row(levels[a], levels[b])
+        yield {"model_a": a, "model_b": b, "members": f"{a}, {b}"} | row

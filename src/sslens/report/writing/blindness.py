@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, final
 
 import pandas as pd
 
+from sslens.comparisons.invariance_families import RAW
+from sslens.comparisons.parts import find_row
 from sslens.comparisons.roles import PIXELS
 from sslens.data.transform_names import label_transform
 from sslens.report.front.screen import Answer
@@ -71,17 +73,50 @@ def write_blinder(results: Results) -> Iterator[Answer]:
         records = own.to_dict("records")
         models = _rank((str(row["model"]), _read(row)) for row in records if not row["control"])
         controls = [row for row in records if row["control"]]
+        pairs = _Pairs(results, records)
         if len(models) > 1:
-            yield _compare_models(_label(records[0]), models, _write_controls(controls))
+            yield _compare_models(_label(records[0]), models, _write_controls(controls), pairs)
         elif models:
-            yield from _compare_with_untrained(_label(records[0]), models[0], controls)
+            yield from _compare_with_untrained(_label(records[0]), models[0], controls, pairs)
 
 
-def _compare_models(label: str, models: Sequence[Named], control: str) -> Answer:
+@final
+class _Pairs:
+    """The differences of two models' invariance to one transform.
+
+    Args:
+        results: of the exhibit.
+        records: the rows of the models' last layers, of this transform.
+    """
+
+    def __init__(self, results: Results, records: Sequence[Row]) -> None:
+        self._own = {str(row["model"]): row for row in records}
+        self._results = results
+
+    def subtract(self, a: Named, b: Named) -> Contrast:
+        """The first model's invariance less the second's: on the same images where both are read
+        in one pooling, else by their two intervals."""
+        (one, own), (other, next_) = a, b
+        alike = {key: self._own[one][key] for key in ("pooling", "transform", "strength")}
+        if self._own[other]["pooling"] == alike["pooling"]:
+            for first, less, sign in ((one, other, -1), (other, one, 1)):  # of sensitivities
+                pair = find_row(
+                    *(self._results, "pairs"), model_a=first, model_b=less, features=RAW, **alike
+                )
+                if pair is not None:
+                    gap = Estimate.from_row(pair, "difference", "images", "images")
+                    low, high = sorted((sign * gap.low, sign * gap.high))
+                    return Contrast(
+                        one, other, replace(gap, value=sign * gap.value, low=low, high=high)
+                    )
+        return Contrast(one, other, subtract_unpaired(own, next_), paired=False)
+
+
+def _compare_models(label: str, models: Sequence[Named], control: str, pairs: _Pairs) -> Answer:
     """Which of several models is blindest to a transform."""
-    (first, most), (second, next_) = models[:2]
-    ahead = subtract_unpaired(most, next_)
-    lead = Contrast(first, second, ahead, paired=False)
+    (first, most), (second, _) = models[:2]
+    lead = pairs.subtract(*models[:2])
+    ahead = lead.difference
     why = bracket(explain_width(lead), _explain_open(lead))
     effect = f"invariance {spell(most)}, {spell_difference(ahead)} over {second}{why}"
     if len(models) > 2:
@@ -100,7 +135,9 @@ def _compare_models(label: str, models: Sequence[Named], control: str) -> Answer
     return _decide(answer, lead, models)
 
 
-def _compare_with_untrained(label: str, model: Named, controls: Sequence[Row]) -> Iterator[Answer]:
+def _compare_with_untrained(
+    label: str, model: Named, controls: Sequence[Row], pairs: _Pairs
+) -> Iterator[Answer]:
     """Whether a model is blinder to a transform than the blindest untrained network beside it."""
     name, own = model
     untrained = _rank((str(row["model"]), _read(row)) for row in controls if _is_untrained(row))
@@ -109,11 +146,11 @@ def _compare_with_untrained(label: str, model: Named, controls: Sequence[Row]) -
         effect, over = f"invariance {spell(own)}", spell_over(own)
         yield Answer(question, spell_level(own.value), effect, over, control, LINK, scope=HERE)
         return
-    ahead = subtract_unpaired(own, untrained[0][1])
+    lead = pairs.subtract(model, untrained[0])
+    ahead = lead.difference
     side = ahead.find_side(SMALLEST["sensitivity"])
     words = {"more": "yes", "less": "no, less", "the same": "no, as blind"}
     word = words.get(side, "undecided")
-    lead = Contrast(name, untrained[0][0], ahead, paired=False)
     reason = bracket(explain_width(lead), _explain_open(lead))
     yield Answer(
         f"Is {name} blinder to {label} than an untrained network?",
@@ -136,9 +173,9 @@ def _decide(answer: Answer, ahead: Contrast, ranked: Sequence[Named]) -> Answer:
     if side == "more":
         return replace(answer, strength=strength)
     if side == "the same":
-        gaps = {name: subtract_unpaired(ranked[0][1], own) for name, own in ranked[1:]}
+        gaps = {name: subtract_unpaired(ranked[0][1], own) for name, own in ranked[2:]}
         same = [name for name, gap in gaps.items() if gap.find_side(smallest) == "the same"]
-        names = list_names([ahead.a, *same])
+        names = list_names([ahead.a, ahead.b, *same])
         return replace(answer, word="the same", names=names, strength=strength)
     return replace(answer, word="undecided", names=f"{ahead.a} or {ahead.b}")
 

@@ -156,11 +156,19 @@ def write_lengths(results: Results) -> Iterator[str]:
     if not len(short):
         return
     least, most = (f"{100 * value:.1f}" for value in (short.gained.min(), short.gained.max()))
-    rose = f"by {most}" if least == most else f"by {least} to {most}"
-    of = "" if len(short) == (~rows.control).sum() else f" of {list_names(list(short.model))}"
+    first = short.model[short.gained.idxmax()]
+    if least == most:
+        rose = f"box AP of {list_names(list(short.model))} rose by {most} points"
+    else:
+        rose = f"box AP rose by {least} to {most} points, most that of {first}"
+    who = f"{len(short)} detectors were"
+    if len(short) == (~rows.control).sum():
+        who = "The detectors were"
+    elif len(short) == 1:
+        who = "A detector was"
     yield (
-        "The detectors were still learning: over the last quarter of the steps box AP"
-        f"{of} rose {rose} points, and longer trainings may change these numbers."
+        f"{who} still learning: over the last quarter of the steps {rose}."
+        " Longer trainings may change these numbers."
     )
 
 
