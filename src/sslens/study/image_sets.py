@@ -216,8 +216,8 @@ def _describe_drawn(images: "ImageSet") -> list[str]:
         f"{len(images):,} images of all {every:,} classes of {images.name} would be fewer than"
         f" {PER_CLASS} a class, so {count:,} of {every:,} classes were drawn, each whole or with"
         f" {len(images) // count:,} images: everything here is about these. The sample is too"
-        f" small for more, not the folder: a limit of {PER_CLASS * every:,} images, or a bank,"
-        " takes all classes."
+        f" small for more, not the folder: a limit of {PER_CLASS * every:,} images takes all"
+        " classes, and so does a bank where the command has one."
     ]
 
 
