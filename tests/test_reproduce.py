@@ -2,6 +2,7 @@
 is found beside what is printed; and a reproduction that is killed or fails in a step."""
 
 import csv
+import json
 import os
 import re
 import signal
@@ -24,7 +25,13 @@ from sslens.report.outcomes import ComparedNumber, JudgedClaim, ReproducedExhibi
 from sslens.report.reproduced import write_page
 from sslens.statistics.estimate import Estimate
 from sslens.store import Store
-from sslens.study.found_numbers import find_number, name_models, read_claims, read_rows
+from sslens.study.found_numbers import (
+    find_number,
+    name_models,
+    read_claims,
+    read_rows,
+    read_warning,
+)
 from sslens.study.own_folders import find_images
 from sslens.study.reproduce import Worker, run
 from sslens.study.reproduce_request import ReproduceRequest, read_request
@@ -230,6 +237,24 @@ def test_numbers_are_looked_up_by_roles(tmp_path: Path) -> None:
     assert find(model_b="b") is None  # not one row
     assert find(taps="x") is None  # no such column
     assert find_number(tmp_path, Place("b", "value", {}), names) is None
+
+
+@pytest.mark.parametrize(
+    ("pixels", "cards", "said"),
+    [
+        ("", [], "use a"),
+        ("", [{"title": "a"}], ""),
+        ("Pixels win.", [{"title": "a"}], "Pixels win."),
+    ],
+)
+def test_what_must_not_be_overlooked_is_read(
+    tmp_path: Path, pixels: str, cards: list[dict[str, str]], said: str
+) -> None:
+    """With a card the choice says which model to use, and is no warning."""
+    assert read_warning(tmp_path) == ""
+    front = {"pixels": pixels, "cards": cards, "choice": "use a"}
+    (tmp_path / "front.json").write_text(json.dumps(front))
+    assert read_warning(tmp_path) == said
 
 
 def test_claims_are_read_from_verdicts(tmp_path: Path) -> None:

@@ -79,6 +79,17 @@ def name_models(folder: Path, models: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def read_warning(folder: Path) -> str:
+    """Read what a reader of a report must not overlook, from its first screen: that raw pixels beat
+    every model, or that detectors were still learning; empty if nothing."""
+    path = folder / "front.json"
+    if not path.is_file():
+        return ""
+    front = json.loads(path.read_text(encoding="utf-8"))
+    said = front["pixels"] or ("" if front["cards"] else front["choice"])
+    return str(said)
+
+
 def read_claims(folder: Path, claims: tuple[str, ...]) -> Iterator[JudgedClaim]:
     """Read what became of some claims from the verdicts of a report."""
     rows = read_rows(folder / "verdicts.csv")

@@ -16,7 +16,7 @@ from sslens.report.reproduced import write_page
 from sslens.report.writing.reproduced import list_lines, summarise
 from sslens.store import Store, home, write_beside, write_text
 from sslens.study.choosing import Unmet
-from sslens.study.found_numbers import find_number, name_models, read_claims
+from sslens.study.found_numbers import find_number, name_models, read_claims, read_warning
 from sslens.study.out_folders import claim_page
 from sslens.study.reproduce_request import ReproduceRequest
 from sslens.study.reproduction import Step, describe_data, plan_steps, spell_hours
@@ -223,7 +223,7 @@ class Worker:
             on=describe_data(step),
             models=step.models,
             why=spell_parameters(step.why, self.spell),
-            notes=(*self._list_notes(step), *faults),
+            notes=(*self._list_notes(step), *faults, *filter(None, (read_warning(folder),))),
             numbers=numbers,
             claims=tuple(read_claims(folder, step.exhibit.claims)),
             report=f"{step.name}/report.html" if report.is_file() else None,

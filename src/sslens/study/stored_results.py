@@ -41,8 +41,8 @@ def identify(step: Step) -> Mapping[str, object]:
 
 
 def pack(step: Step, report: Path, results: Path = RESULTS) -> Path:
-    """Pack the tables and verdicts of a step's report, so that they come with sslens; returns the
-    folder.
+    """Pack the tables, verdicts and first screen of a step's report, so that they come with sslens;
+    returns the folder.
 
     Raises:
         InputError: the report has no tables.
@@ -52,7 +52,7 @@ def pack(step: Step, report: Path, results: Path = RESULTS) -> Path:
     folder = results / step.name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(report / "tables", folder / "tables")
-    for name in ("verdicts.csv", "provenance.json"):
+    for name in ("verdicts.csv", "provenance.json", "front.json"):
         if (report / name).is_file():
             shutil.copyfile(report / name, folder / name)
     write_text(folder / WEIGHTS, json.dumps(identify(step), indent=1) + "\n")
