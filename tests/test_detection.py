@@ -338,8 +338,8 @@ def test_a_frozen_network_is_not_changed(
 
 
 @pytest.mark.slow
-def test_eight_images_of_coco_are_learnt_by_heart(tmp_path: Path) -> None:
-    """End to end with the heads `small`: AP50 of boxes on the same eight images is 95 or more."""
+def test_four_images_of_coco_are_learnt_by_heart(tmp_path: Path) -> None:
+    """End to end with the heads `small`: AP50 of boxes on the same four images is 95 or more."""
     folder = os.environ.get("SSLENS_DATA")
     if folder is None:
         pytest.skip("SSLENS_DATA is not set")
@@ -349,7 +349,7 @@ def test_eight_images_of_coco_are_learnt_by_heart(tmp_path: Path) -> None:
 
     coco = Path(folder) / "coco_mini"
     every = open_coco(coco / "images", coco / "instances_train.json")
-    images = every.take(choose_eight(every))
+    images = every.take(choose_four(every))
     model = sslens.load("scenes_dino")
     settings = dataclasses.replace(
         recipe("detection", "small").settings,
@@ -357,13 +357,13 @@ def test_eight_images_of_coco_are_learnt_by_heart(tmp_path: Path) -> None:
         tuned=True,
         jitter=(1.0, 1.0),
         flip=False,
-        base_lr=0.032,
+        base_lr=0.064,
         weight_decay=0.01,
         layer_decay=0.8,
         milestones=(0.7, 0.9),
     )
     training = Training(
-        epochs=300, batch_size=8, precision="float32", device="cpu", save_every=10**6
+        epochs=300, batch_size=4, precision="bfloat16", device="cpu", save_every=10**6
     )
     train_detector(model, images, tmp_path, settings=settings, training=training)
     settings = dataclasses.replace(settings, classes=images.categories)
@@ -373,12 +373,12 @@ def test_eight_images_of_coco_are_learnt_by_heart(tmp_path: Path) -> None:
     assert score(found, images, "box", matches=False)["ap50"] >= 0.95
 
 
-def choose_eight(images: DetectionSet) -> list[int]:
-    """The first eight images with objects of which none is narrower than 8 % of its image."""
+def choose_four(images: DetectionSet) -> list[int]:
+    """The first four images with objects of which none is narrower than 8 % of its image."""
     rows = []
     for row in range(len(images)):
         targets = images.targets(row)
         longer = max(targets.width, targets.height)
         if len(targets) and not targets.crowd.any() and targets.bbox[:, 2:].min() > 0.08 * longer:
             rows.append(row)
-    return rows[:8]
+    return rows[:4]
