@@ -23,6 +23,8 @@ from sslens.training.finetune import Settings, finetune
 from sslens.training.pretrain import pretrain
 from sslens.training.schedule import Training
 
+pytestmark = pytest.mark.usefixtures("short_probes")
+
 #: two contrasts of eight images, orthogonal to each other and to the mean; ten minibatches of them
 ONE, OTHER = np.tile([1, 1, 1, 1, -1, -1, -1, -1], 10), np.tile([1, 1, -1, -1, 1, 1, -1, -1], 10)
 ABOUT: dict[str, dict[str, Any]] = {
