@@ -20,18 +20,28 @@ from sslens.models.tracing import run
 @final
 @dataclass(frozen=True)
 class Assumptions:
-    """What the file of a model does not tell, and was assumed.
+    """What a model or its file does not tell, and was assumed.
 
     Attributes:
-        settings: the settings for images that nothing tells, in words.
+        settings: the settings for images that its file does not tell, in words.
         branch: the network that was taken of a file that holds several; empty where it holds one,
             or where the network was asked for.
         others: the other networks of this file.
+        prepared: how images are prepared for a module that says nothing of it, in words.
     """
 
     settings: tuple[str, ...] = ()
     branch: str = ""
     others: tuple[str, ...] = ()
+    prepared: str = ""
+
+    def say_prepared(self, name: str) -> str:
+        """Say what was assumed of the images of a module of this name.
+
+        >>> Assumptions(prepared="the central 64 px").say_prepared("mine")
+        'mine does not say how its images are prepared: the central 64 px are assumed.'
+        """
+        return f"{name} does not say how its images are prepared: {self.prepared} are assumed."
 
 
 #: nothing was assumed

@@ -41,7 +41,7 @@ from sslens.study.members import (
 from sslens.study.needs.grams import PIXELS
 from sslens.study.passes import ActivationPass, PassRunner, describe_passes
 from sslens.study.places import require_places
-from sslens.study.related import describe_assumed, describe_related
+from sslens.study.related import describe_assumed, describe_related, describe_unprepared
 from sslens.study.situation import Lack, Situation
 from sslens.zoo import split_options
 
@@ -160,7 +160,9 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
             networks=networks,
             given=study.given,
         )
-    cautions = _join_doubts([str(doubt.message) for doubt in doubts], study.models)
+    said = [str(doubt.message) for doubt in doubts]
+    said += describe_unprepared(members, said)
+    cautions = _join_doubts(said, study.models)
     situation = Situation(study, members, images, bank, device, quiet)
     choice = choose_analyses(situation)
     require_claims(study.claims, choice)

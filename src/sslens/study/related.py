@@ -59,6 +59,23 @@ def describe_assumed(members: Sequence["Member"]) -> list[str]:
     return [" ".join(sentences)] if sentences else []
 
 
+def describe_unprepared(members: Sequence["Member"], said: Sequence[str]) -> list[str]:
+    """Say of each module that does not tell how its images are prepared what was assumed, where it
+    was wrapped before its study was planned.
+
+    Args:
+        members: the models and controls of a study.
+        said: the doubts that arose when models were loaded for the study.
+    """
+    return [
+        one.model.assumptions.say_prepared(one.name)
+        for one in members
+        if one.model is not None
+        and one.model.assumptions.prepared
+        and one.model.assumptions.say_prepared(one.model.name) not in said
+    ]
+
+
 def _describe_states(members: Sequence["Member"]) -> list[str]:
     """Say which models of a known objective or family are states of one training: they count once
     where trainings are counted."""

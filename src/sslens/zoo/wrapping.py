@@ -15,7 +15,7 @@ from sslens.data.transform import EvalTransform
 from sslens.errors import InputError, nearest, require_type, warn_of_doubt
 from sslens.models import networks
 from sslens.models.about import About
-from sslens.models.backbone import Backbone
+from sslens.models.backbone import NOTHING_ASSUMED, Assumptions, Backbone
 from sslens.models.finding import find_taps
 from sslens.models.networks import Reading
 from sslens.models.sizes import at_image_size, scale
@@ -120,7 +120,15 @@ def _wrap(
     sized: str,
 ) -> Backbone:
     network = networks.prepare(network).eval()
-    made = _choose_transform(network, transform, image_size, name)
+    made = _find_transform(network, transform, name)
+    assumptions = NOTHING_ASSUMED
+    if made is None:
+        made = make_transform(networks.find_side(network) or image_size or networks.SIDE)
+        assumptions = Assumptions(
+            prepared=f"the shorter side to {made.resize} px, the central {made.crop} px and"
+            " ImageNet's colours"
+        )
+        warn_of_doubt(assumptions.say_prepared(name))
     if image_size not in (None, made.crop) and not networks.runs(network, made.crop):
         made = scale(made, image_size)  # the user knows better than what the network says
     calls = _run(network, made.crop, name, sized)
@@ -135,6 +143,7 @@ def _wrap(
         about=replace(about, network=reading.kind),
         outputs=reading.outputs,
         code=_digest_code(network, reading),
+        assumptions=assumptions,
     )
     if image_size is not None and image_size != made.crop:
         return at_image_size(model, image_size).copy_with(source=source)
@@ -272,10 +281,9 @@ def _require_readable(call: Call | None, path: str, name: str) -> None:
     raise InputError(f"The module {path} of {name} {reason}", mend="leave it out of {taps}")
 
 
-def _choose_transform(
-    network: nn.Module, given: Transform, image_size: int | None, name: str
-) -> EvalTransform:
-    """How images are prepared for a network: as given, as timm says of it, or as is usual."""
+def _find_transform(network: nn.Module, given: Transform, name: str) -> EvalTransform | None:
+    """How images are prepared for a network: as given, or as timm says of it; None where nothing
+    tells."""
     if given is not None:
         return _read_transform(given, name)
     config = getattr(network, "pretrained_cfg", None)
@@ -283,13 +291,7 @@ def _choose_transform(
         import timm
 
         return read_config(timm.data.resolve_model_data_config(network))
-    side = networks.find_side(network) or image_size or networks.SIDE
-    made = make_transform(side)
-    warn_of_doubt(
-        f"{name} does not say how its images are prepared: the shorter side to {made.resize} px,"
-        f" the central {made.crop} px and ImageNet's colours are assumed."
-    )
-    return made
+    return None
 
 
 def _read_transform(given: Transform, name: str) -> EvalTransform:
