@@ -51,6 +51,7 @@ from sslens.report.writing.choosing import write_choice, write_pixels, write_sep
 from sslens.report.writing.claims import write_claim
 from sslens.report.writing.front import ALIKE, APART, BEST, TOGETHER, WITHOUT_PIXELS
 from sslens.report.writing.numbers import spell_points
+from sslens.report.writing.overview import write_read
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.proportions import difference_of_shares
 from sslens.statistics.verdicts import Part, Verdict, reach_verdict
@@ -196,7 +197,10 @@ def test_the_overview_is_placed_by_likeness_and_sized_by_accuracy() -> None:
     # the axis of the accuracies reaches chance, where its line is drawn
     accuracies = [one for one in screen.overview.points if one.size is not None]
     assert find_reach(accuracies)[0] > 0.05 == find_reach(accuracies, 0.05)[0]
-    bars = [str(rank.bar) for rank in list_ranks(replace(screen.overview, chance=0.05))]
+    ranks = list_ranks(replace(screen.overview, chance=0.05))
+    assert [bool(one.read) for one in ranks] == [True] * len(ranks)
+    assert all(point.note.endswith(point.read) for point in screen.overview.points)
+    bars = [str(rank.bar) for rank in ranks]
     assert len(bars) == len(accuracies)
     assert all('class="chance" x1="4.00%"' in bar for bar in bars)
 
@@ -266,7 +270,12 @@ def test_raw_pixels_that_beat_every_model_are_named() -> None:
         f"{nothing} By a linear probe mae beats them: +6.7 points [+1.5, +11.9]."
     )
     assert write_pixels(choices, [replace(probed, over_pixels=Estimate(0.01))]) == nothing
-    assert write_separation(choices, "").word == "undecided"
+    answer = write_separation(choices, "")
+    assert answer.word == "undecided"
+    # the accuracy is of k-NN's own features, whatever a card recommends
+    (first,) = (one for one in choices if one.model == "dino")
+    assert "% [" in answer.effect
+    assert f" by 20-NN of the {write_read(first)}, " in answer.effect
 
 
 def test_one_order_and_one_choice_of_features_everywhere() -> None:

@@ -1,6 +1,7 @@
 """What Python is given: the same study as the command's, its answer as tables and figures, short
 reprs, and nothing written unless it is saved."""
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -202,6 +203,7 @@ def make_rows(names: list[str], controls: int = 3) -> list[dict[str, Any]]:
         row |= {"probe": share, "probe_low": share - 0.02, "probe_high": share + 0.03}
         row |= {"knn": 0.5, "knn_low": 0.48, "knn_high": 0.52, "nearest_relative": names[0]}
         row |= {"knn_images": 683, "probe_images": 256, "ap": float("nan")}
+        row |= {"knn_features": "raw"}
         rows.append(row | {"pixels_regressed_out": True, "cka_depths": ""})
     return rows
 
@@ -408,8 +410,41 @@ def test_the_answer_has_the_choice_of_the_first_screen_and_names_what_k_nn_reads
     models = [line.text for line in lines if line.kind == "model"]
     assert models[0].startswith("dino ")  # by k-NN, as on the first screen
     assert models[0].endswith("none alike, −0.01")
-    text = " ".join(line.text for line in lines)
-    assert "The layer is the probe's; k-NN reads dino blocks.1, patches." in text
+    assert models[1].strip() == "of blocks.1, patches"  # below the accuracy
+    assert models[1].index("of") == models[0].index("60.0")
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_each_k_nn_accuracy_stands_at_its_own_features(width: int, count: int) -> None:
+    """Of each shown row of which the probe reads something else; no room is so small that an
+    accuracy stands beside features that it is not of."""
+    rows = make_rows([f"model_{number}" for number in range(count)])
+    for row in rows:
+        row |= {"knn_tap": "blocks.3", "knn_pooling": "mean", "knn_features": "standardised"}
+    notes = ["Faces are blurred. " * 30, "another"]
+    told = Told("models", notes, (), "r/report.html", "answer.csv", "Not told apart. " * 12)
+    lines = write_answer(rows, told, width)
+    assert len(lines) <= MOST
+    assert max(len(line.text) for line in lines) <= width
+    text = " ".join(" ".join(line.text for line in lines).split())
+    shown = [one for one in lines if one.kind in ("model", "control") and one.text[0] != " "]
+    assert text.count("of blocks.3, mean, standardised") == len(shown)
+    assert "blocks.11, patches" in text
+    assert "The layer" not in text
+
+
+def test_standardised_features_are_called_so_where_they_are() -> None:
+    rows = make_rows(["mae", "dino"])
+    rows[0] |= {"knn_features": "standardised"}  # the probe reads the same layer as it is
+    text = "\n".join(line.text for line in write_answer(rows, Told("two"), 140))
+    assert text.count("50.0 [48.0, 52.0] of blocks.11, patches, standardised") == 1
+    for row in rows:  # k-NN alone
+        row |= {"probe": np.nan, "probe_tap": "", "probe_pooling": "", "probe_layers": np.nan}
+    lines = write_answer(rows, Told("two"), 100)
+    (one,) = (line.text for line in lines if "standardised" in line.text)
+    assert one.startswith("mae  ")
+    assert "blocks.11, patches, standardised  50.0" in one
 
 
 def test_the_answer_says_what_chose_and_what_the_choice_is_worth() -> None:
@@ -526,6 +561,30 @@ def test_models_are_given_as_python_has_them(result: Result) -> None:
     assert np.array_equal(same, result.cka("random #0").to_numpy())
     assert module.training
     assert all(value.requires_grad for value in module.parameters())
+
+
+def test_the_notes_say_how_images_of_a_named_or_wrapped_module_are_prepared() -> None:
+    """As of a module in a list, and of one that the command line has made."""
+    with pytest.warns(Doubt, match="wrapped does not say how its images are prepared"):
+        wrapped = sslens.wrap(Own(), name="wrapped", image_size=32)
+    told = sslens.EvalTransform(resize=32, crop=32)
+    with pytest.warns(Doubt, match="mine does not say how its images are prepared"):
+        found = sslens.compare(
+            {"mine": Own(), "renamed": wrapped, "told": sslens.wrap(Own(), transform=told)},
+            IMAGES,
+            analyses="cka-blocks",
+            controls=False,
+            limit=40,
+            quiet=True,
+        )
+    said = "the shorter side to {} px, the central {} px and ImageNet's colours are assumed."
+    assert [note for note in found.notes if "prepared" in note] == [
+        f"{name} does not say how its images are prepared: {said.format(*sides)}"
+        for name, sides in (("mine", (256, 224)), ("renamed", (32, 32)))
+    ]
+    assert isinstance(found.notes[0], Caution)
+    page = html.unescape(found.save("out").read_text())
+    assert "mine does not say how its images are prepared" in page
 
 
 @pytest.mark.slow

@@ -51,12 +51,14 @@ class Rank:
         style: the class of its colour.
         bar: the accuracy and its interval on the common scale, as an SVG element.
         text: the accuracy in words, with its interval.
+        read: of which features it is, in words; empty where a report of before does not tell.
     """
 
     name: str
     style: str
     bar: "Markup"
     text: str
+    read: str = ""
 
 
 def draw_overview(overview: Overview, width: float = WIDTHS[0]) -> str:
@@ -320,6 +322,7 @@ def list_ranks(overview: Overview) -> list[Rank]:
             styles[point.name],
             Markup(_draw_bar(point, styles[point.name], reach, overview.chance)),
             spell_share(_read(point)),
+            point.read,
         )
         for point in known
     ]

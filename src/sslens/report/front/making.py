@@ -41,7 +41,7 @@ from sslens.report.writing import blindness, changes, choosing, places
 from sslens.report.writing import front as words
 from sslens.report.writing.cards import write_card, write_dense_card
 from sslens.report.writing.numbers import spell_classes
-from sslens.report.writing.overview import write_note, write_placed, write_sized
+from sslens.report.writing.overview import write_note, write_placed, write_read, write_sized
 from sslens.statistics.scaling import place
 from sslens.statistics.verdicts import Verdict
 from sslens.table import Results
@@ -225,11 +225,15 @@ def _make_overview(
         choice = by_model.get(name)
         size = None if choice is None else choice.use.value
         family = models.about(name).family or ""
-        note = "" if choice is None else write_note(choice, places=name in over_places)
+        note, read = (
+            "" if choice is None else write(choice, places=name in over_places)
+            for write in (write_note, write_read)
+        )
         family = "" if family == CONTROL else family
         control = models.is_control(name) or is_control(models.about(name))
-        ends = (None, None) if choice is None else (choice.use.low, choice.use.high)
-        points.append(Point(name, x, y, size, family, control, note, *ends))
+        low = None if choice is None else choice.use.low
+        high = None if choice is None else choice.use.high
+        points.append(Point(name, x, y, size, family, control, note, low, high, read))
     known = [one for one in choices if one.model in placed]
     return Overview(
         tuple(points),

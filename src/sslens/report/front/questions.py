@@ -10,6 +10,7 @@ from sslens.comparisons.inputs import Models
 from sslens.comparisons.likeness import Likeness, compare_alike, find_groups, read_likenesses
 from sslens.comparisons.pairs import read_cka
 from sslens.comparisons.partings import read_partings
+from sslens.comparisons.readings import find_over_places
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.togetherness import compare_together
 from sslens.comparisons.with_pixels import WithPixels
@@ -43,7 +44,7 @@ def answer_questions(
             yield words.write_parting(partings, "cka-blocks")
     if any(not one.control for one in choices):
         link = next(name for name in SEPARATION if name in results and "choices" in results[name])
-        answer = choosing.write_separation(choices, link)
+        answer = choosing.write_separation(choices, link, find_over_places(results))
         yield replace(answer, over=add_classes(answer.over, results[link]))
     if "cka-finetune" in results:
         together = compare_together(models, results["cka-finetune"])

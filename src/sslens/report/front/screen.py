@@ -67,6 +67,7 @@ class Point:
         control: whether it is a control.
         note: what more is known, for a reader who points at it.
         low, high: the ends of the interval of `size`; None where it has none.
+        read: of which features `size` is, in words.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Point:
     note: str = ""
     low: float | None = None
     high: float | None = None
+    read: str = ""
 
 
 @final

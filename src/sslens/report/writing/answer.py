@@ -16,9 +16,11 @@ from sslens.report.writing.answer_rows import (
     has_two_readings,
     is_known,
     list_choices,
+    name_best,
     order_rows,
     shorten_controls,
     write_letters,
+    write_reading,
 )
 from sslens.report.writing.best_features import FEW, count_judged, write_how_chosen
 from sslens.report.writing.numbers import (
@@ -36,16 +38,15 @@ from sslens.statistics.estimate import Estimate
 MOST = 14
 #: the columns that an answer is written for, where no terminal says how many it has
 WIDTH = 100
-NAN = float("nan")
 NARROWEST = 40
 #: lines of a table that leaves room for cautions: its head, three rows, and a line below
 LEAST = 5
 #: models that are all shown, even where only one line is left to say how many cautions there are
 SURE = 3
+#: what parts the two lines of a cell
+NEXT = "\n"
 #: what stands behind the name of a control
 CONTROL = " *"
-#: how a pooling is called in a column; of patches and of all tokens it is the mean
-POOLINGS = {"cls": "CLS", "mean": "mean", "patch": "patches", "flat": ""}
 #: the heads of the columns
 HEADS = {
     "model": "model",
@@ -77,11 +78,14 @@ class Style:
     Attributes:
         interval: "both" ends with a decimal, "rounded" ends, or the wider "half".
         likeness: whether the nearest relative has its interval.
+        under: whether the features of k-NN stand in a line below its accuracy, where a row has
+            those of the probe; else behind it.
         apart: whether a name that is too long for its column has a line of its own.
     """
 
     interval: Literal["both", "rounded", "half"]
     likeness: bool = False
+    under: bool = False
     apart: bool = False
 
 
@@ -90,8 +94,11 @@ STYLES = (
     Style("both", likeness=True),
     Style("both"),
     Style("rounded"),
-    Style("half"),
-    Style("half", apart=True),
+    Style("both", likeness=True, under=True),
+    Style("both", under=True),
+    Style("rounded", under=True),
+    Style("half", under=True),
+    Style("half", under=True, apart=True),
 )
 
 
@@ -228,9 +235,9 @@ def _write_table(
     fitted = _fit(short, columns, width)
     shorter = STYLES.index(fitted[0]) < STYLES.index(style)
     style, cells, widths = fitted if shorter else (style, cells, widths)
-    heights = [len(_split(own, widths, style)) for own in cells]
+    heights = [len(_split(own, widths, style, width)) for own in cells]
     models = sum(not row["control"] for row in ordered)
-    least = LEAST_SAID if _list_cautions(told) else -1
+    least = LEAST_SAID if _list_cautions(told) or models <= SURE else -1
     for few, most in list_choices(len(ordered), FEW, min(models + 1, len(ordered)), least):
         shown = choose_rows(ordered, most)
         named = [one for row, one in zip(ordered, short, strict=True) if row in shown]
@@ -245,7 +252,7 @@ def _write_table(
     for row, own in zip(ordered, cells, strict=True):
         if row in shown:
             kind: Kind = "control" if row["control"] else "model"
-            lines += [AnswerLine(text, kind) for text in _split(own, widths, style)]
+            lines += [AnswerLine(text, kind) for text in _split(own, widths, style, width)]
     return lines + [AnswerLine(text, "note") for text in below]
 
 
@@ -268,7 +275,8 @@ def _fit(
     for style in STYLES:
         cells = [_write_row(row, columns, style) for row in rows]
         heads = [HEADS["model"], *(HEADS[name] for name in columns)]
-        widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+        firsts = [[cell.partition(NEXT)[0] for cell in own] for own in cells]
+        widths = [max(map(len, column)) for column in zip(heads, *firsts, strict=True)]
         if sum(widths) + 2 * (len(widths) - 1) <= width:
             return style, cells, widths
     room = width - sum(widths[1:]) - 2 * (len(widths) - 1)
@@ -277,11 +285,11 @@ def _fit(
 
 
 def _write_row(row: Mapping[str, Any], columns: Sequence[str], style: Style) -> list[str]:
-    """The cells of a row, the name first."""
+    """The cells of a row, the name first; a cell of k-NN may have a second line."""
     name = f"{row['model']}{CONTROL if row['control'] else ''}"
     written = {
-        "best": _name_reading(row["best_tap"], row["best_pooling"], float(row["probe_layers"])),
-        "knn": _write_share(row, "knn", style),
+        "best": name_best(row),
+        "knn": _write_neighbours(row, style),
         "probe": _write_share(row, "probe", style),
         "nearest": _write_nearest(row, style),
         "ap": _write_share(row, "ap", style) if is_known(row, "ap") else "",
@@ -289,16 +297,13 @@ def _write_row(row: Mapping[str, Any], columns: Sequence[str], style: Style) -> 
     return [name, *(written[column] for column in columns)]
 
 
-def _name_reading(tap: str, pooling: str, layers: float = NAN) -> str:
-    """Name a layer and how its tokens are pooled, and the layers of a probe that is not linear.
-
-    >>> _name_reading("blocks.5", "cls"), _name_reading("pixels", "flat"), _name_reading("", "")
-    ('blocks.5, CLS', 'pixels', '')
-    >>> _name_reading("norm", "patch", 3.0)
-    'norm, patches, 3-layer probe'
-    """
-    deep = f"{layers:.0f}-layer probe" if layers > 1 else ""
-    return ", ".join(filter(None, (tap, POOLINGS.get(pooling, pooling), deep)))
+def _write_neighbours(row: Mapping[str, Any], style: Style) -> str:
+    """The accuracy of k-NN, with its own features where the row has the probe's."""
+    share = _write_share(row, "knn", style)
+    if not share or not has_two_readings(row):
+        return share
+    own = write_reading(row["knn_tap"], row["knn_pooling"], row.get("knn_features", ""))
+    return f"{share}{NEXT if style.under else ' '}of {own}"
 
 
 def _write_share(row: Mapping[str, Any], name: str, style: Style) -> str:
@@ -340,21 +345,18 @@ def _write_below(
         sentences.append(f"Chance {chance}; 95 % over {count_judged(judged[0])} images.")
     elif judged:
         sentences += [*write_how_chosen(judged, max(few, 0)), f"Chance: {chance}."]
-    own = [row for row in rows if has_two_readings(row) and not row["control"]]
-    if any(has_two_readings(row) for row in rows):
-        sentences.append(f"The layer is the probe's{_write_own_layers(own, saved, few)}.")
     if "ap" in columns:
         count = spell_count(int(next(row["ap_images"] for row in rows if is_known(row, "ap"))))
-        sentences.append(f"Intervals: 95 %, over {count} images.")
-    if "nearest" in columns:
+        what = "Intervals of box AP" if judged else "Intervals"
+        sentences.append(f"{what}: 95 %, over {count} images.")
+    if "nearest" in columns and few != LEAST_SAID:
         beyond = any(row["pixels_regressed_out"] for row in rows)
         without = ", raw pixels regressed out" if beyond else ""
         if any(row["cka_depths"] for row in rows):
             without += " (of some at a part of the depths)"
-        sentences.append(f"Nearest by mean CKA at the same depth{without}.")
-        sentences += write_as_pixels(rows)
-    if few < 0:  # chance and what the numbers are over are told in any case
-        sentences = sentences[: 3 if judged and few != LEAST_SAID else 2]
+        how = "mean CKA at the same depth" if few >= 0 else "CKA"
+        sentences.append(f"Nearest by {how}{without}.")
+        sentences += write_as_pixels(rows) if few >= 0 else []
     if left := len(rows) - len(shown):
         rows_left = f"{left} more row{'s' if left > 1 else ''}"
         first = "" if few == LEAST_SAID else "And "
@@ -362,23 +364,18 @@ def _write_below(
     return " ".join(sentences)
 
 
-def _write_own_layers(rows: Sequence[Mapping[str, Any]], saved: str, few: int) -> str:
-    """What k-NN reads of models of which the probe reads something else: of a few each, and of more
-    where it is found."""
-    if not rows:
-        return ""
-    if len(rows) > few:
-        return f"; k-NN has its own{f', in {saved}' if saved else ''}"
-    read = (f"{row['model']} {_name_reading(row['knn_tap'], row['knn_pooling'])}" for row in rows)
-    return f"; k-NN reads {'; '.join(read)}"
-
-
-def _split(cells: Sequence[str], widths: Sequence[int], style: Style) -> list[str]:
-    """The lines of a row: one, or the name and then the numbers where the name is longer than its
-    column."""
-    if style.apart and len(cells[0]) > widths[0]:
-        return [cells[0], _join(["", *cells[1:]], widths)]
-    return [_join(cells, widths)]
+def _split(cells: Sequence[str], widths: Sequence[int], style: Style, width: int) -> list[str]:
+    """The lines of a row: one; the name and then the numbers where the name is longer than its
+    column; and the second line of a cell below its first, further left where it would not fit."""
+    firsts = [cell.partition(NEXT)[0] for cell in cells]
+    lines = [_join(firsts, widths)]
+    if style.apart and len(firsts[0]) > widths[0]:
+        lines = [firsts[0], _join(["", *firsts[1:]], widths)]
+    for number, cell in enumerate(cells):
+        for text in wrap(cell.partition(NEXT)[2], width - 1):
+            column = sum(widths[:number]) + 2 * number
+            lines.append(" " * max(1, min(column, width - len(text))) + text)
+    return lines
 
 
 def _join(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -5,11 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from string import ascii_lowercase
 from typing import Any
 
+from sslens.comparisons.readings import name_features
 from sslens.comparisons.roles import PIXELS
 from sslens.statistics.estimate import NAN
 
 #: columns of which one tells something of a model
 KNOWN = ("knn", "probe", "cka_to_it", "ap")
+#: how a pooling is called in a column; of patches and of all tokens it is the mean
+POOLINGS = {"cls": "CLS", "mean": "mean", "patch": "patches", "flat": ""}
 #: the name of a control with its architecture, as it is called where there are several
 _ARCH = re.compile(r"(.+) \((\S+)\)")
 #: how little is told below a table at least (`list_choices`)
@@ -51,21 +54,20 @@ def order_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def list_choices(count: int, few: int, sure: int, least: int = -1) -> Iterator[tuple[int, int]]:
-    """List how much of `count` rows may be shown, the most first: of how many models the layer of
-    k-NN is told, at most `few` (-1: only what was chosen and what the numbers are over is told,
-    -2: only over how many images they are), and how many rows there are. Rows come before layers,
-    and the `sure` ones before all that can be left unsaid.
+    """List how much of `count` rows may be shown, the most first: how many models are named of
+    which the chosen features are better, at most `few` (-1: only what was chosen and what the
+    numbers are over is told, -2: only over how many images they are), and how many rows there are.
+    Rows come before names, and the `sure` ones before all that can be left unsaid.
 
     >>> list(list_choices(4, 3, sure=3))
-    [(3, 4), (0, 4), (0, 3), (-1, 4), (-1, 3), (0, 2), (0, 1)]
+    [(3, 4), (0, 4), (0, 3), (-1, 4), (-1, 3), (-1, 2), (-1, 1)]
     >>> list(list_choices(4, 3, sure=3, least=-2))[5:]  # where cautions need the room
     [(-2, 4), (-2, 3), (-2, 2), (-2, 1)]
     """
     yield few, count
     for told in range(0, least - 1, -1):
         yield from ((told, most) for most in range(count, sure - 1, -1))
-    fewest = 0 if least == -1 else least
-    yield from ((fewest, most) for most in range(sure - 1, 0, -1))
+    yield from ((least, most) for most in range(sure - 1, 0, -1))
 
 
 def shorten_controls(
@@ -130,6 +132,37 @@ def find_end(row: Mapping[str, Any], name: str, end: str, value: str = "") -> fl
 
 
 def has_two_readings(row: Mapping[str, Any]) -> bool:
-    """Whether k-NN and the probe of a model read different layers or poolings."""
+    """Whether k-NN and the probe of a model read different layers, poolings or kinds of features.
+
+    >>> row = {"knn_tap": "norm", "knn_pooling": "cls", "probe_tap": "norm", "probe_pooling": "cls"}
+    >>> has_two_readings(row), has_two_readings({**row, "knn_features": "standardised"})
+    (False, True)
+    """
     knn, probe = ((row[f"{name}_tap"], row[f"{name}_pooling"]) for name in ("knn", "probe"))
-    return bool(knn[0] and probe[0] and knn != probe)
+    scaled = row.get("knn_features", "") == "standardised"
+    return bool(knn[0] and probe[0] and (knn != probe or scaled))
+
+
+def name_best(row: Mapping[str, Any]) -> str:
+    """Name what is to be used of a model: what the probe reads, or else what k-NN reads.
+
+    >>> row = {"best_tap": "norm", "best_pooling": "patch", "probe_tap": "", "probe_layers": NAN}
+    >>> name_best({**row, "knn_features": "standardised"})
+    'norm, patches, standardised'
+    >>> name_best({**row, "probe_tap": "norm", "probe_layers": 3.0})
+    'norm, patches, 3-layer probe'
+    """
+    layers = float(row["probe_layers"])
+    deep = f"{layers:.0f}-layer probe" if layers > 1 else ""
+    features = "" if row["probe_tap"] else row.get("knn_features", "")
+    return write_reading(row["best_tap"], row["best_pooling"], features, deep)
+
+
+def write_reading(tap: str, pooling: str, features: str, more: str = "") -> str:
+    """Name a layer, how its tokens are pooled, and whether these features are standardised.
+
+    >>> write_reading("blocks.5", "cls", "raw"), write_reading("pixels", "flat", "")
+    ('blocks.5, CLS', 'pixels')
+    """
+    named = ", ".join(filter(None, (tap, POOLINGS.get(pooling, pooling), more)))
+    return f"{named}{name_features(features)}"

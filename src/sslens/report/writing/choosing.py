@@ -5,10 +5,10 @@ from collections.abc import Collection, Sequence
 
 from sslens.claims.advice import Recommendation
 from sslens.comparisons.choices import Choice, Standing, rank_choices
-from sslens.comparisons.readings import name_features, name_pooling
 from sslens.report.front.screen import Answer
 from sslens.report.writing.front import BEST, HERE, explain_effect, list_few
 from sslens.report.writing.numbers import spell_over, spell_points, spell_share
+from sslens.report.writing.overview import write_read
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
 
 #: how the first model stands against raw pixels
@@ -24,18 +24,22 @@ NO_LABELS = (
 )
 
 
-def write_separation(choices: Sequence[Choice], link: str) -> Answer:
+def write_separation(
+    choices: Sequence[Choice], link: str, over_places: Collection[str] = ()
+) -> Answer:
     """Write which model separates the classes best, and whether it is better than raw pixels.
 
     Args:
         choices: what was chosen of each model and control.
         link: the section with the evidence.
+        over_places: the models of which the mean is over places (`readings.find_over_places`).
     """
     studied = [one for one in rank_choices(choices) if not one.control]
     first, standing = studied[0], Standing.of(choices)
     pixels, unsure = first.over_pixels, bool(standing.near or standing.near_controls)
     whose = f"{first.model} " if unsure else ""
-    parts = [f"{whose}{spell_share(first.use)} by {_name_classifier(first)}"]
+    how = f"{_name_classifier(first)} of the {write_read(first, places=first.model in over_places)}"
+    parts = [f"{whose}{spell_share(first.use)} by {how}"]
     if pixels.defined:
         parts.append(f"{spell_points(pixels)} over raw pixels{_say_why(first, pixels)}")
     next_ = _find_next(standing)
@@ -263,8 +267,7 @@ def write_choice(
             f" {spell_points(ahead)}{between} {how}{_say_why(first, ahead)}."
             f"{_write_first_probed(probed, first.model)}"
         )
-    pooling = name_pooling(first.use_pooling, places=first.model in over_places)
-    where = f"{pooling} at {' and '.join(first.use_taps)}{name_features(first.use_features)}"
+    where = write_read(first, places=first.model in over_places)
     parts = [f"{spell_share(first.use)} {over} {how} ({where})"]
     if next_ is not None:
         parts.append(f"{spell_points(next_.gains['first_over'])} over {next_.model}")

@@ -25,12 +25,18 @@ def write_sized(choices: Sequence[Choice]) -> str:
         return ""
     first = choices[0]
     how = f"{first.k}-NN" if first.k else "a probe"
-    return f"Points: {how}, features to use, {spell_count(first.use.n)} images that did not choose"
+    count = spell_count(first.use.n)
+    return f"Points: {how} of the features below each name, {count} images that did not choose"
 
 
 def write_note(choice: Choice, *, places: bool = False) -> str:
     """Write how well a model separates the classes, and where; its mean is over places if so
     said."""
     how = f"{choice.k}-NN" if choice.k else f"probe of {choice.layers} layers"
+    return f"{how} {spell_share(choice.use)}, {write_read(choice, places=places)}"
+
+
+def write_read(choice: Choice, *, places: bool = False) -> str:
+    """Write of which features the accuracy of a model is; its mean is over places if so said."""
     where = f"{name_pooling(choice.use_pooling, places=places)} at {' and '.join(choice.use_taps)}"
-    return f"{how} {spell_share(choice.use)}, {where}{name_features(choice.use_features)}"
+    return f"{where}{name_features(choice.use_features)}"
