@@ -336,6 +336,17 @@ def test_all_models_that_are_not_told_apart_are_named() -> None:
     )
 
 
+def test_the_features_of_the_next_model_are_named_where_they_are_others() -> None:
+    """As before and after fine-tuning, each read where it is best."""
+    said = write_choice(
+        read_choices(knn([options("mae", 0.8), options("dino", 0.2, 0.5)])["choices"])
+    )
+    assert "(CLS token at norm)" in said
+    assert said.endswith("over dino (mean of patch tokens at blocks.3, standardised).")
+    alike = write_choice(read_choices(knn([options("mae", 0.8), options("dino", 0.5)])["choices"]))
+    assert alike.endswith("over dino.")
+
+
 def test_probes_that_tell_models_apart_where_knn_does_not_are_told() -> None:
     near = [options("mae", 0.40, seed=1), options("dino", 0.39, seed=2), options("msn", 0.1)]
     choices = read_choices(knn(near)["choices"])

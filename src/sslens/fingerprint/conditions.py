@@ -169,11 +169,11 @@ def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
                 f"{other.name} has no Grams of the tokens {_list(alone)}, which {one.name} has: the"
                 " two are compared without them."
             )
-    alone = f"differs between {a.name} and {b.name} is not the models alone"
+    differs = f"differs between {a.name} and {b.name} is not the models alone"
     if (region := _region(a, b)) is not None:
-        sentences.append(Caution(f"What {alone}: {region[0]}."))
+        sentences.append(Caution(f"What {differs}: {region[0]}."))
     elif (resampling := _resampling(a, b)) is not None:
-        sentences.append(Caution(f"Where images are resized, what {alone}: {resampling[0]}."))
+        sentences.append(Caution(f"Where images are resized, what {differs}: {resampling[0]}."))
     return tuple(sentences)
 
 

@@ -44,7 +44,8 @@ def write_separation(
         parts.append(f"{spell_points(pixels)} over raw pixels{_say_why(first, pixels)}")
     next_ = _find_next(standing)
     if next_ is not None:
-        parts.append(f"{spell_points(next_.gains['first_over'])} over {next_.model}")
+        points = spell_points(next_.gains["first_over"])
+        parts.append(f"{points} over {_name_next(next_, first, over_places)}")
     judged = (pixels, *([] if next_ is None else [next_.gains["first_over"]]))
     strengths = [one.measure_strength(SMALLEST["accuracy"]) for one in judged if one.defined]
     alone = len(studied) == 1
@@ -270,7 +271,14 @@ def write_choice(
     where = write_read(first, places=first.model in over_places)
     parts = [f"{spell_share(first.use)} {over} {how} ({where})"]
     if next_ is not None:
-        parts.append(f"{spell_points(next_.gains['first_over'])} over {next_.model}")
+        points = spell_points(next_.gains["first_over"])
+        parts.append(f"{points} over {_name_next(next_, first, over_places)}")
     elif gain.defined:
         parts.append(f"{spell_points(gain)} over raw pixels")
     return f"Use {first.model}: {', '.join(parts)}."
+
+
+def _name_next(next_: Choice, first: Choice, over_places: Collection[str]) -> str:
+    """Name the model that the first is ahead of, with its features where they are others."""
+    own, where = (write_read(one, places=one.model in over_places) for one in (next_, first))
+    return next_.model if own == where else f"{next_.model} ({own})"
