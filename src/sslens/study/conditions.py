@@ -14,7 +14,7 @@ from sslens.comparisons.lookup import (
 )
 from sslens.comparisons.own_claims import OwnClaim, require_where
 from sslens.errors import InputError, nearest
-from sslens.find import names
+from sslens.find import names, plugin
 from sslens.statistics.estimate import Answer, Estimate
 from sslens.study.judged import Judged, make_json_number
 from sslens.table import Results
@@ -131,8 +131,6 @@ class ClaimCondition:
         Raises:
             InputError: there is no claim of this name; the nearest is offered.
         """
-        from sslens.find import plugin
-
         own = {claim.name: claim for claim in claims}
         if self.claim in own:
             return (own[self.claim].table.partition("/")[0],)
@@ -155,6 +153,12 @@ class ClaimCondition:
         """
         own = [one for one in evidence.judged if one.claim == self.claim]
         if not own:
+            if self.claim in names("claims"):
+                reads = " or ".join(plugin("claims", self.claim).READS)
+                raise InputError(
+                    f"{self.claim} was not judged: the report has no results of {reads}, from which"
+                    f" it is judged. Make it again with {reads} among its analyses."
+                )
             there = dict.fromkeys(one.claim for one in evidence.judged)
             raise InputError(f'No claim "{self.claim}" was judged: {nearest(self.claim, there)}')
         chosen = [one for one in own if self.tokens in ("", one.tokens)]
