@@ -325,6 +325,19 @@ def test_raw_pixels_that_no_model_beats_are_said(pixels: float, begins: str) -> 
     warning = places.write_warning({"detection-frozen": results})
     assert warning.startswith(begins)
     assert bool(warning) == bool(begins)
+    untrained = Results(
+        {"models": results.tables["models"]} | {"trainings-made": results.tables["trainings-made"]}
+    )
+    assert places.write_warning({"detection-finetuned": untrained}) == ""
+    table = untrained["models"]
+    table.loc[table.less == "random #0", ["difference", "difference_low", "difference_high"]] = [
+        -0.02,
+        -0.03,
+        -0.01,
+    ]
+    said = places.write_warning({"detection-finetuned": untrained})
+    assert said.startswith("Untrained networks beat every model by box AP, trained end to end: ")
+    assert said.endswith("the nearest, has -2.0 points [-3.0, -1.0] over them.")
     rows = results["pairs"]
     row = rows[(rows.model == "mae") & (rows.less == "pixels") & (rows.measure == "AP small")]
     assert row.difference.iloc[0] == pytest.approx(0.2 - pixels, abs=1e-3)

@@ -63,22 +63,23 @@ def write_best(results: Results, how: str) -> Iterator[str]:
     yield (f"Box AP, {how}: {ranked[0]['model']} {spell_share(read_ap(ranked[0]))}{among}{beside}.")
 
 
-def write_pixels(results: Results, how: str) -> Iterator[str]:
-    """Say that raw pixels beat every model, or that none is shown to beat them, in one sentence;
-    nothing where one does, or where there are no raw pixels."""
-    if "pairs" not in results:
-        return
-    rows = find_rows(results, "pairs", less=PIXELS, kind="box", measure="AP")
+def write_unbeaten(results: Results, how: str) -> Iterator[str]:
+    """Say that raw pixels, or where there are none untrained networks, beat every model, or that no
+    model is shown to beat them, in one sentence; nothing where one does, or without controls."""
+    own = {"kind": "box", "measure": "AP"}
+    rows = find_rows(results, "pairs", less=PIXELS, **own)
+    who = "raw pixels"
+    if not rows:
+        rows = [row for row in find_rows(results, "models", control=False, **own) if row["less"]]
+        who = "untrained networks"
     gains = sorted(((read_change(row), str(row["model"])) for row in rows), key=_order_gains)
     sides = {gain.find_side(SMALLEST["ap"]) for gain, _ in gains}
     if not gains or "more" in sides:
         return
     gain, first = gains[0]
-    said = (
-        "Raw pixels beat every model"
-        if sides == {"less"}
-        else "No model is shown to beat raw pixels"
-    )
+    said = f"No model is shown to beat {who}"
+    if sides == {"less"}:
+        said = f"{who.capitalize()} beat every model"
     near = "" if len(gains) == 1 else ", the nearest,"
     yield f"{said} by box AP, {how}: {first}{near} has {spell_points(gain)} over them."
 

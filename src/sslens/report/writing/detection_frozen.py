@@ -6,9 +6,9 @@ from sslens.report.writing.detection import (
     write_lengths,
     write_models,
     write_nothing_learned,
-    write_pixels,
     write_published,
     write_sides,
+    write_unbeaten,
 )
 from sslens.table import Results
 
@@ -19,7 +19,7 @@ def sentences(results: Results) -> tuple[str, ...]:
     if nothing := (*write_nothing_learned(results),):
         return nothing
     written = [*write_best(results, "frozen")]
-    written += write_pixels(results, "frozen")
+    written += write_unbeaten(results, "frozen")
     written += write_models(results, "frozen")
     if "families" in results:
         written += write_sides(choose_sides(results["families"]))

@@ -17,7 +17,7 @@ from sslens.report.writing.detection import (
     read_change,
     write_lengths,
     write_nothing_learned,
-    write_pixels,
+    write_unbeaten,
 )
 from sslens.report.writing.front import HERE, explain_effect
 from sslens.report.writing.numbers import spell_over, spell_points, spell_share
@@ -55,11 +55,14 @@ def write_warning(results: Mapping[str, Results]) -> str:
     for one in trained.values():
         for text in write_nothing_learned(one):
             return text
-    pixels = (
-        text for link, one in trained.items() for text in write_pixels(one, HOW.get(link, ""))
+    unbeaten = (
+        text
+        for link, how in HOW.items()
+        if link in trained
+        for text in write_unbeaten(trained[link], how)
     )
     lengths = (text for one in trained.values() for text in write_lengths(one))
-    return " ".join(filter(None, (next(pixels, ""), next(lengths, ""))))
+    return " ".join(filter(None, (next(unbeaten, ""), next(lengths, ""))))
 
 
 def _write_nothing(best: float, how: str, link: str) -> Answer:
