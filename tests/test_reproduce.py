@@ -349,7 +349,12 @@ def test_stored_results_are_taken_for_the_same_weights_only(
     write_rows(tmp_path / "report" / "tables" / "detection-frozen" / "models.csv", [row])
     results = tmp_path / "results"
     assert find_stored(step, results) is None
+    (tmp_path / "report" / "provenance.json").write_text(
+        json.dumps({"command": f"sslens reproduce x --out {tmp_path}", "models": {}})
+    )
     pack(step, tmp_path / "report", results)
+    told = json.loads((results / "detection-frozen" / "provenance.json").read_text())
+    assert told == {"command": "sslens reproduce detection-frozen", "models": {}}
     assert find_stored(step, results) == results / "detection-frozen"
     assert find_stored(plan("detection-frozen", limit=9), results) is None
     monkeypatch.setattr("sslens.study.reproduce.find_stored", lambda one: find_stored(one, results))

@@ -55,5 +55,15 @@ def pack(step: Step, report: Path, results: Path = RESULTS) -> Path:
     for name in ("verdicts.csv", "provenance.json", "front.json"):
         if (report / name).is_file():
             shutil.copyfile(report / name, folder / name)
+    _shorten_command(folder / "provenance.json", step.name)
     write_text(folder / WEIGHTS, json.dumps(identify(step), indent=1) + "\n")
     return folder
+
+
+def _shorten_command(path: Path, name: str) -> None:
+    """Leave out of the command where its report was written, which is a path of one machine."""
+    if path.is_file():
+        told = json.loads(path.read_text(encoding="utf-8"))
+        write_text(
+            path, json.dumps(told | {"command": f"sslens reproduce {name}"}, indent=2) + "\n"
+        )
