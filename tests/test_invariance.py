@@ -380,10 +380,10 @@ def test_c11_holds_where_a_flip_moves_rec_more_and_the_fine_tuned_less(results: 
     assert row.sensitivity_a == pytest.approx((one["mae"] + one["mae 1"]) / 2)
     assert row.sensitivity_b == pytest.approx((one["dino"] + one["moco"]) / 2)
     assert np.isnan(row.trainings_low)  # one training of each JE objective
-    named = {"model_a": "mae", "model_b": "dino", "pooling": "cls", "features": "raw"}
+    named = {"model_a": "dino", "model_b": "mae", "pooling": "cls", "features": "raw"}
     pair = find_row(results, "pairs", **named, transform="horizontal-flip")
     assert pair is not None
-    assert pair["difference"] == pytest.approx(one["mae"] - one["dino"])
+    assert pair["difference"] == pytest.approx(one["dino"] - one["mae"])
     assert pair["difference_low"] < pair["difference"] < pair["difference_high"]
     hue = families.loc["cls", "raw", "hue"]
     assert abs(hue.difference) < 1e-5
