@@ -198,7 +198,11 @@ def test_the_overview_is_placed_by_likeness_and_sized_by_accuracy() -> None:
     accuracies = [one for one in screen.overview.points if one.size is not None]
     assert find_reach(accuracies)[0] > 0.05 == find_reach(accuracies, 0.05)[0]
     ranks = list_ranks(replace(screen.overview, chance=0.05))
-    assert [bool(one.read) for one in ranks] == [True] * len(ranks)
+    shared = "CLS token at norm"
+    assert screen.overview.sized_by.startswith(f"Points: 20-NN of the {shared}, or the features")
+    usual = {one.name for one in screen.overview.points if one.note.endswith(shared)}
+    assert {one.name for one in ranks if not one.read} == usual | {"pixels"} & {*points}
+    assert len(usual) < len(ranks)
     assert all(point.note.endswith(point.read) for point in screen.overview.points)
     bars = [str(rank.bar) for rank in ranks]
     assert len(bars) == len(accuracies)

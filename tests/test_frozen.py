@@ -64,7 +64,8 @@ def held(case: Case) -> None:
         # what a row is about
         chosen = tolerance < cases.TRAINED or name == "grid"
         old = mapping.drop_gone(name, mapping.frame_of(table))
-        new, redone = mapping.old_table(name, ran.tables, old), mapping.REDONE.get(name, ())
+        new = mapping.old_table(name, ran.tables, old)
+        redone = mapping.REDONE.get(name, ()) + mapping.REDONE_IN.get((case.name, name), ())
         found = mapping.apart(old, new, chosen=chosen, redone=redone)
         assert not found.said, (name, found)
         assert found.largest <= tolerance, (name, found)

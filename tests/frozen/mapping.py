@@ -148,6 +148,11 @@ REDONE: Mapping[str, tuple[str, ...]] = {
 }
 
 
+#: the same in one case alone: `sslens probe` chooses on another fifth of the training images, on
+#: that of `sslens compare`
+REDONE_IN: Mapping[tuple[str, str], tuple[str, ...]] = {("live-probe", "factors"): ("value",)}
+
+
 #: rows of before that are no more, by the column that tells them: joint embedding with itself asks
 #: for two objectives now, and moco1 is another training of moco's
 GONE: Mapping[str, Mapping[str, str]] = {"agreement": {"members": "JE: moco and moco1; REC: mae"}}

@@ -41,7 +41,13 @@ from sslens.report.writing import blindness, changes, choosing, places
 from sslens.report.writing import front as words
 from sslens.report.writing.cards import write_card, write_dense_card
 from sslens.report.writing.numbers import spell_classes
-from sslens.report.writing.overview import write_note, write_placed, write_read, write_sized
+from sslens.report.writing.overview import (
+    find_shared,
+    write_note,
+    write_placed,
+    write_read,
+    write_sized,
+)
 from sslens.statistics.scaling import place
 from sslens.statistics.verdicts import Verdict
 from sslens.table import Results
@@ -221,24 +227,32 @@ def _make_overview(
     found = place(make_dissimilarities(pairs, placed), leftmost=leftmost)
     by_model = {one.model: one for one in choices}
     points, over_places = [], find_over_places(results)
+    reads = {
+        one.model: write_read(one, places=one.model in over_places)
+        for one in choices
+        if one.model in placed and one.model != PIXELS  # whose name says what they are
+    }
+    shared = find_shared([*reads.values()])
     for name, (x, y) in zip(placed, found.places.tolist(), strict=True):
         choice = by_model.get(name)
         size = None if choice is None else choice.use.value
         family = models.about(name).family or ""
-        note, read = (
-            "" if choice is None else write(choice, places=name in over_places)
-            for write in (write_note, write_read)
-        )
+        note = "" if choice is None else write_note(choice, places=name in over_places)
+        read = reads.get(name, "")
         family = "" if family == CONTROL else family
         control = models.is_control(name) or is_control(models.about(name))
         low = None if choice is None else choice.use.low
         high = None if choice is None else choice.use.high
-        points.append(Point(name, x, y, size, family, control, note, low, high, read))
+        points.append(
+            Point(
+                name, x, y, size, family, control, note, low, high, "" if read == shared else read
+            )
+        )
     known = [one for one in choices if one.model in placed]
     return Overview(
         tuple(points),
         write_placed(pairs, found.stress),
-        write_sized(known),
+        write_sized(known, shared),
         found.stress,
         known[0].chance if known else None,
     )

@@ -67,7 +67,7 @@ class Point:
         control: whether it is a control.
         note: what more is known, for a reader who points at it.
         low, high: the ends of the interval of `size`; None where it has none.
-        read: of which features `size` is, in words.
+        read: of which features `size` is, in words, where the sentence about sizes names others.
     """
 
     name: str

@@ -1,5 +1,6 @@
 """What the overview picture shows, in words."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from sslens.comparisons.choices import Choice
@@ -19,14 +20,30 @@ def write_placed(pairs: Sequence[Likeness], stress: float) -> str:
     return f"Near is alike: 1 − CKA at the same depth{clause}; stress {spell_level(stress)}."
 
 
-def write_sized(choices: Sequence[Choice]) -> str:
-    """Write what decides the sizes of models; empty where nothing is known."""
+def write_sized(choices: Sequence[Choice], shared: str = "") -> str:
+    """Write what decides the sizes of models; empty where nothing is known.
+
+    Args:
+        choices: what was chosen of each model and control.
+        shared: the features that are not named below each name (`find_shared`).
+    """
     if not choices:
         return ""
     first = choices[0]
     how = f"{first.k}-NN" if first.k else "a probe"
     count = spell_count(first.use.n)
-    return f"Points: {how} of the features below each name, {count} images that did not choose"
+    of = f"the {shared}, or the features below a name" if shared else "the features below each name"
+    return f"Points: {how} of {of}, {count} images that did not choose"
+
+
+def find_shared(reads: Sequence[str]) -> str:
+    """Find the features that most accuracies are of; empty where no two are of the same.
+
+    >>> find_shared(["CLS token at norm", "mean at norm", "CLS token at norm"])
+    'CLS token at norm'
+    """
+    found = Counter(reads).most_common(1)
+    return found[0][0] if found and found[0][1] > 1 else ""
 
 
 def write_note(choice: Choice, *, places: bool = False) -> str:
