@@ -150,7 +150,9 @@ REDONE: Mapping[str, tuple[str, ...]] = {
 
 #: the same in one case alone: `sslens probe` chooses on another fifth of the training images, on
 #: that of `sslens compare`
-REDONE_IN: Mapping[tuple[str, str], tuple[str, ...]] = {("live-probe", "factors"): ("value",)}
+REDONE_IN: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("live-probe", "factors"): ("value", "decoded")
+}
 
 
 #: rows of before that are no more, by the column that tells them: joint embedding with itself asks
