@@ -255,6 +255,8 @@ def _describe_states(inside: Contents) -> Iterator[str]:
 def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
     claim, told = checkpoint.claim, checkpoint.told
     tuned = LABELS[claim.tuned]
+    if claim.tuned == "fine-tuned" and claim.objective is None:
+        tuned = "; labels trained it, alone or at the last (it has a classifier)"
     facts: dict[str, Any] = {
         "what it is": f"{claim.method}: {claim.form}",
         "known by": list(claim.signs),

@@ -239,7 +239,7 @@ def _write_table(
     models = sum(not row["control"] for row in ordered)
     least = LEAST_SAID if _list_cautions(told) or models <= SURE else -1
     for few, most in list_choices(len(ordered), FEW, min(models + 1, len(ordered)), least):
-        shown = choose_rows(ordered, most)
+        shown = choose_rows(ordered, most, told.choice)
         named = [one for row, one in zip(ordered, short, strict=True) if row in shown]
         legend = write_letters(letters, named) if shorter else ""
         said = _write_below(ordered, shown, columns, told.saved, few=few, legend=legend)

@@ -111,17 +111,37 @@ def write_letters(letters: Mapping[str, str], rows: Sequence[Mapping[str, Any]])
     return f"{', '.join(used)}." if used else ""
 
 
-def choose_rows(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+def choose_rows(
+    rows: Sequence[Mapping[str, Any]], most: int, said: str = ""
+) -> list[Mapping[str, Any]]:
     """The rows that are shown: all, or all models and raw pixels before any other control; where
-    not even these fit, raw pixels and as many models as there is room for."""
+    not even these fit, raw pixels and as many models as there is room for. Models and controls that
+    a sentence names come before others.
+
+    Args:
+        rows: the rows, models first.
+        most: how many may be shown.
+        said: the sentence.
+
+    >>> rows = [{"model": name, "control": name == "pixels"} for name in ("a", "b", "c", "pixels")]
+    >>> [row["model"] for row in choose_rows(rows, 3, "Not told apart: a and c.")]
+    ['a', 'c', 'pixels']
+    """
     if len(rows) <= most:
         return list(rows)
-    controls = [row for row in rows if row["control"]]
+    named = [row for row in rows if _is_named(str(row["model"]), said)]
+    ordered = named + [row for row in rows if row not in named]
+    controls = [row for row in ordered if row["control"]]
     kept = [row for row in controls if row["model"] == PIXELS]
-    models = [row for row in rows if not row["control"]][: max(1, most - len(kept))]
+    models = [row for row in ordered if not row["control"]][: max(1, most - len(kept))]
     kept += [row for row in controls if row not in kept][:1]
     kept = kept[: most - len(models)]
     return [row for row in rows if row in models or row in kept]
+
+
+def _is_named(name: str, said: str) -> bool:
+    """Whether a sentence has a name as words of its own."""
+    return re.search(rf"(?<![\w#]){re.escape(name)}(?![\w#])", said) is not None
 
 
 def find_end(row: Mapping[str, Any], name: str, end: str, value: str = "") -> float:

@@ -141,14 +141,20 @@ def is_above_chance(choice: Choice) -> bool:
     return choice.use.low > choice.chance
 
 
-def write_chance(choices: Sequence[Choice]) -> str:
-    """Write that no model is shown to be above chance; empty where one is."""
+def write_chance(choices: Sequence[Choice], over_places: Collection[str] = ()) -> str:
+    """Write that no model is shown to be above chance; empty where one is.
+
+    Args:
+        choices: what was chosen of each model and control.
+        over_places: the models of which the mean is over places (`readings.find_over_places`).
+    """
     studied = [one for one in rank_choices(choices) if not one.control]
     if any(map(is_above_chance, studied)):
         return ""
     first = studied[0]
     chance = f"chance, {spell_share(Estimate(first.chance))}, always the most frequent class"
-    how = f"by {_name_classifier(first)} on {spell_over(first.use)}"
+    where = write_read(first, places=first.model in over_places)
+    how = f"by {_name_classifier(first)} ({where}) on {spell_over(first.use)}"
     if len(studied) == 1:
         return f"Not shown to be above {chance}: {spell_share(first.use)} {how}."
     return (
@@ -246,18 +252,20 @@ def write_choice(
     studied = [one for one in rank_choices(choices) if not one.control]
     if not studied:
         return ""
-    warning = write_chance(choices) or write_pixels(choices, advised)
+    warning = write_chance(choices, over_places) or write_pixels(choices, advised)
     if warning:
         return warning
     first, standing = studied[0], Standing.of(choices)
     over, gain = f"on {spell_over(first.use)}", first.over_pixels
     how, next_ = f"by {_name_classifier(first)}", _find_next(standing)
+    where = write_read(first, places=first.model in over_places)
     if standing.near or standing.near_controls:
         controls = _name_controls(standing.near_controls)
         if next_ is None or not standing.near:
             return (
                 f"Not told apart from {controls} {over}: {first.model},"
-                f" {spell_share(first.use)} {how}.{_write_first_probed(probed, first.model)}"
+                f" {spell_share(first.use)} {how} ({where})."
+                f"{_write_first_probed(probed, first.model)}"
             )
         nor = f", nor from {controls}," if controls else ""
         named = _name_near(first.model, [one.model for one in standing.near])
@@ -268,7 +276,6 @@ def write_choice(
             f" {spell_points(ahead)}{between} {how}{_say_why(first, ahead)}."
             f"{_write_first_probed(probed, first.model)}"
         )
-    where = write_read(first, places=first.model in over_places)
     parts = [f"{spell_share(first.use)} {over} {how} ({where})"]
     if next_ is not None:
         points = spell_points(next_.gains["first_over"])
