@@ -153,7 +153,7 @@ def test_the_screen_of_plain_models() -> None:
     assert words[ALIKE] == ("2 of 4", "mae and mae 1")
     assert words[APART] == ("late", "")
     assert words[BEST] == ("beats pixels", "dino")
-    assert screen.scope.startswith("95% intervals over 32 minibatches: of these models")
+    assert screen.scope.startswith("95% intervals over 32 minibatches unless said: of these")
     assert [one.strength for one in screen.answers] == sorted(
         (one.strength for one in screen.answers), reverse=True
     )
@@ -163,9 +163,7 @@ def test_the_screen_of_plain_models() -> None:
     assert alike.effect == (
         "CKA: 0.95 [0.93, 0.97] or more within, at most 0.41 [0.39, 0.43] across; 2 in no group"
     )
-    assert alike.control == (
-        "with raw pixels mae 0.90 and mae 1 0.70, untrained 0.99, pixels included"
-    )
+    assert alike.control == ("with raw pixels mae 0.90 and mae 1 0.70, untrained 0.99 (plain)")
     assert alike.strength == pytest.approx((0.93 - 0.43) / 0.02)
     assert alike.over == "32 minibatches of images"
     assert by_question[APART].strength == pytest.approx(0.2 / 0.02)
@@ -199,7 +197,7 @@ def test_the_overview_is_placed_by_likeness_and_sized_by_accuracy() -> None:
     assert find_reach(accuracies)[0] > 0.05 == find_reach(accuracies, 0.05)[0]
     ranks = list_ranks(replace(screen.overview, chance=0.05))
     shared = "CLS token at norm"
-    assert screen.overview.sized_by.startswith(f"Points: 20-NN of the {shared}, or the features")
+    assert screen.overview.sized_by.startswith(f"Points: 20-NN of the {shared}, or as below")
     usual = {one.name for one in screen.overview.points if one.note.endswith(shared)}
     assert {one.name for one in ranks if not one.read} == usual | {"pixels"} & {*points}
     assert len(usual) < len(ranks)
@@ -220,11 +218,24 @@ def test_the_overview_is_placed_by_likeness_and_sized_by_accuracy() -> None:
     assert front({"knn-depth": knn(USUAL)}).overview is None
 
 
+def test_labels_are_told_and_fine_tuned_random_weights_come_last() -> None:
+    """Models that saw labels are named where classes are told apart, and of random weights that
+    were fine-tuned, a control, no card takes the place of another model."""
+    tuned = {"family": "control", "tuned": "fine-tuned"}
+    about = {"dino": tuned, "msn": {"objective": "msn", "tuned": "fine-tuned"}}
+    screen = front({"knn-depth": knn(USUAL)}, models=models(**about))
+    assert screen.terms == "Trained with labels: dino and msn."
+    assert [one.title for one in (*screen.cards, *screen.more_cards)] == [
+        *("msn", "mae", "mae 1", "dino")
+    ]
+    assert "labels" not in front({"cka-blocks": blocks()}, models=models(**about)).terms
+
+
 def test_cards_say_what_is_gained_and_that_nothing_is() -> None:
     screen = front({"knn-depth": knn(USUAL)})
     cards = {one.title: one for one in (*screen.cards, *screen.more_cards)}
     assert list(cards) == ["dino", "msn", "mae", "mae 1"]
-    assert cards["dino"].use.startswith("20-NN, CLS token, norm: 90.0%")
+    assert cards["dino"].use.startswith("20-NN, CLS, norm: 90.0%")
     assert cards["dino"].gain_usual == "nothing beats the usual choice"
     assert cards["mae"].use.startswith("20-NN, mean of patch tokens, blocks.3, standardised: 50")
     assert cards["mae"].gain_usual.startswith("+20.0 points [")
@@ -233,8 +244,8 @@ def test_cards_say_what_is_gained_and_that_nothing_is() -> None:
     assert cards["mae"].gain_pixels.endswith(" over raw pixels")
     assert cards["mae 1"].beats_pixels is None
     # one point of 400 images does not decide, so that the usual choice stays
-    assert cards["msn"].use.startswith("20-NN, CLS token, norm: 70.0%")
-    assert cards["msn"].gain_usual.startswith("usual choice; best features +1.0 points")
+    assert cards["msn"].use.startswith("20-NN, CLS, norm: 70.0%")
+    assert cards["msn"].gain_usual.startswith("usual choice; best features +1.0 [")
     (told,) = [one for one in sentences_of(knn(USUAL)) if one.startswith("mae:")]
     assert "20-NN of the mean of patch tokens at blocks.3, standardised: 50.0%" in told
     assert "more than raw pixels (+15.0 points [" in told
@@ -445,7 +456,7 @@ def test_the_headline_the_table_and_the_cards_are_of_what_is_to_be_used() -> Non
     assert f"{spelt} over raw pixels" in answer.effect
     cards = {one.title: one for one in screen.cards}
     assert cards["mae"].gain_pixels == f"{spelt} over raw pixels"
-    assert cards["mae"].use.startswith("20-NN, CLS token, norm: 50.0% [")
+    assert cards["mae"].use.startswith("20-NN, CLS, norm: 50.0% [")
     rows = make_answer(results, models()).frame.set_index("model")
     assert rows.over_pixels["mae"] == gain.value == pytest.approx(rows.knn["mae"] - 0.4)
     assert rows.best_tap.to_dict() | {"mae": "norm", "dino": "blocks.3"} == rows.best_tap.to_dict()
@@ -641,7 +652,7 @@ def test_a_claim_that_depends_on_the_tokens_is_one_answer() -> None:
     holds, other = verdict("c3", 0.1, "all"), verdict("c3", 0.1, "cls")
     (same,) = front({}, [holds, other]).answers
     assert (same.word, same.label) == ("holds", "C3")
-    assert same.effect == "CKA +0.20 [+0.10, +0.30], JE with JE − JE with REC"
+    assert same.effect == "CKA +0.20 [+0.10, +0.30], (JE with JE) − (JE with REC)"
     assert (same.over, same.scope) == ("32 minibatches of images", "in these models")
     against = Contrast("JE · JE", "JE · REC", Estimate(-0.2, -0.3, -0.1, "minibatches", 32))
     other = reach_verdict("c3", [Part("", against, 0.02, "cka")], members={}, tokens="cls")
@@ -694,13 +705,13 @@ def test_a_control_is_of_the_difference_and_the_tokens_that_are_shown() -> None:
     reached = reach_verdict("c3", [norms, attention], members={}, tokens="all")
     (answer,) = front({}, [reached]).answers
     assert answer.word == "undecided"
-    assert answer.effect.startswith("CKA +0.01 [-0.04, +0.06], fc1 of JE with REC − qkv, qkv")
+    assert answer.effect.startswith("CKA +0.01 [-0.04, +0.06], (fc1 of JE with REC) − qkv, qkv")
     assert answer.control == f"{WITHOUT_PIXELS} +0.04 [+0.03, +0.05]"
     assert "fc1, pixels regressed out, less norm1 +0.30" in write_claim("So.", [reached])
 
     turned = reach_verdict("c3", [norms, part("qkv", 0.2, -0.2)], members={}, tokens="all")
     (answer,) = front({}, [turned]).answers
-    assert answer.effect.startswith("holds: CKA +0.20 [+0.19, +0.21], fc1 of JE with REC − qkv")
+    assert answer.effect.startswith("holds: CKA +0.20 [+0.19, +0.21], (fc1 of JE with REC) − qkv")
     assert answer.control == f"the reverse, {WITHOUT_PIXELS} -0.20 [-0.21, -0.19]"
 
     both = [

@@ -33,6 +33,15 @@ def list_pretrained(models: Models, names: Iterable[str], family: str) -> list[s
     return own if models.grouped and not pretrained else pretrained
 
 
+def is_labelled(about: About) -> bool:
+    """Whether labels trained a model, from the start or at the last.
+
+    >>> is_labelled(About("REC", "mae")), is_labelled(About(objective="supervised"))
+    (False, True)
+    """
+    return bool(about.tuned) or about.objective == "supervised"
+
+
 def is_tuned(about: About) -> bool:
     """Whether the backbone itself was trained further on labels."""
     return about.tuned == "fine-tuned"

@@ -328,12 +328,11 @@ class _OverviewView:
 
 
 def _write_terms(front: Front | None) -> str:
-    """What the families' names on the first screen stand for, and the order of its answers."""
+    """What numbers and the families' names on the first screen stand for."""
     if front is None:
         return ""
     points = () if front.overview is None else front.overview.points
-    answers = len(front.answers) if front.ordered else 0
-    terms = write_terms([point.family for point in points], answers)
+    terms = write_terms([point.family for point in points])
     return " ".join(filter(None, (front.terms, terms)))
 
 

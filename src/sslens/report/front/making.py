@@ -116,7 +116,7 @@ def make_front(
     shown = _choose(answers, kept)
     rest = tuple(one for one in answers if one not in shown)
     advised = tuple(advice.judge(results))
-    cards = list(_make_cards(results, choices, advised))
+    cards = list(_make_cards(results, models, choices, advised))
     title = words.write_compared(models.studied, compared.images, compared.count, compared.total)
     if compared.classes is not None:
         title = f"{title}, {spell_classes(*compared.classes)}"
@@ -132,8 +132,7 @@ def make_front(
         words.write_scope(over) if over else "",
         over,
         _write_choice(results, models, choices, compared, advised),
-        ordered=not changed,
-        terms=blindness.TERMS if blindness.LINK in results else changes.write_branches(results),
+        terms=_write_terms(results, models, choices),
         families={n: f for n in models.studied if (f := models.about(n).family)},
     )
 
@@ -188,7 +187,8 @@ def _answer_claims(
         reads = plugin("claims", claim).READS if claim in names("claims") else (links.get(claim),)
         link = next((str(name) for name in reads if name in results), "")
         answer = words.write_claim_answer(several, link)
-        yield replace(answer, control=answer.control or name_control(claim))
+        beside = name_control(claim).partition(",")[0]  # which of its differences, the claim says
+        yield replace(answer, control=answer.control or beside)
 
 
 def _list_not_run(verdicts: Sequence[Verdict], compared: Compared) -> dict[str, str]:
@@ -258,16 +258,32 @@ def _make_overview(
     )
 
 
+def _write_terms(results: Mapping[str, Results], models: Models, choices: Sequence[Choice]) -> str:
+    """Write what the answers' numbers mean where they do not say so, which network of a file each
+    is, and which models saw labels where classes are told apart."""
+    if blindness.LINK in results:
+        return blindness.TERMS
+    labelled = words.write_labelled(models) if choices else ""
+    return " ".join(filter(None, (changes.write_branches(results), labelled)))
+
+
 def _make_cards(
     results: Mapping[str, Results],
+    models: Models,
     choices: Sequence[Choice],
     advised: Sequence[Recommendation],
 ) -> Iterator[Card]:
-    """The cards of all models in the order of the choices, then those for dense tasks."""
+    """The cards of all models in the order of the choices, random weights that were fine-tuned
+    behind all others, then those for dense tasks."""
     names = [one.model for one in rank_choices(choices)]
     places = {name: place for place, name in enumerate(names)}
     order = {
-        one.model: (places.get(one.model, len(names)), -one.use.accuracy.value) for one in advised
+        one.model: (
+            is_control(models.about(one.model)),
+            places.get(one.model, len(names)),
+            -one.use.accuracy.value,
+        )
+        for one in advised
     }
     over_places = find_over_places(results)
     for one in sorted(advised, key=lambda one: (bool(one.unsettled), *order[one.model])):

@@ -145,7 +145,6 @@ class Front:
             which is then said after what their intervals are over.
         over: what most intervals are over, where `scope` says it; else empty.
         choice: which model to use, or why none is to be preferred or can be chosen, in sentences.
-        ordered: whether the strongest answers come first.
         families: the family of each model under study, by the model's name, where it is known.
         terms: what the answers' numbers mean where they do not say so, and which network of a file
             that holds several was compared, in sentences.
@@ -162,7 +161,6 @@ class Front:
     scope: str = ""
     over: str = ""
     choice: str = ""
-    ordered: bool = True
     terms: str = ""
     families: Mapping[str, str] = field(default_factory=dict)
 

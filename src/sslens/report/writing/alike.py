@@ -98,7 +98,6 @@ def _write_groups(groups: Sequence[Group], beside: Beside, names: Sequence[str])
         word = f"{len(groups[0].members)} of {len(names)}"
     if not all(one.settled for one in groups):
         word = f"{PROBABLY} {word}"
-        effect = f"{effect} (a close call between minibatches)"
     return Answer(
         ALIKE,
         word,
@@ -165,7 +164,7 @@ def _write_control(beside: Beside, pair: Likeness, models: Sequence[str]) -> str
     if beside.ceiling is not None:
         parts.append(f"two trainings of {beside.ceiling[0]} {spell(beside.ceiling[1])}")
     if beside.random is not None:
-        clause = "" if beside.random.beyond else ", pixels included"
+        clause = "" if beside.random.beyond else " (plain)"
         parts.append(f"untrained {spell_level(beside.random.value.value)}{clause}")
     return ", ".join(filter(None, parts))
 

@@ -37,7 +37,7 @@ def write_card(one: Recommendation, *, places: bool = False) -> Card:
     return Card(
         one.model,
         f"{_name_use(one.use, places=places)}: {spell_share(one.use.accuracy)}",
-        _write_gain(one.answer, one.gain),
+        _write_gain(one.answer, one.gain, unit=one.over_pixels is None),
         _write_pixels(one),
         f"{how}; {_name_both(name_probe(one.best, places=places), usual)}",
         _beats_pixels(one.over_pixels),
@@ -63,14 +63,14 @@ def _name_use(choice: ProbeChoice, *, places: bool = False) -> str:
     """Name a choice in a few words.
 
     >>> _name_use(ProbeChoice(("norm",), "cls", 0, Estimate(0.9), 0.9, 20, "raw"))
-    '20-NN, CLS token, norm'
+    '20-NN, CLS, norm'
     """
     how = f"{choice.k}-NN" if choice.k else "linear probe"
     if choice.layers > 1:
         how = f"probe of {choice.layers} layers"
     scaled = "standardised" if choice.k and choice.features == "standardised" else ""
-    taps = " and ".join(choice.taps)
-    return ", ".join(filter(None, (how, name_pooling(choice.pooling, places=places), taps, scaled)))
+    taps, tokens = " and ".join(choice.taps), name_pooling(choice.pooling, places=places)
+    return ", ".join(filter(None, (how, tokens.removesuffix(" token"), taps, scaled)))
 
 
 def _name_both(best: str, usual: str) -> str:
@@ -78,14 +78,16 @@ def _name_both(best: str, usual: str) -> str:
     return "the usual choice is the best" if best == usual else f"best {best}, usual {usual}"
 
 
-def _write_gain(answer: Answer, gain: Contrast | None) -> str:
-    """Write what the best choice gains over the usual one, or that nothing beats that."""
+def _write_gain(answer: Answer, gain: Contrast | None, *, unit: bool = True) -> str:
+    """Write what the best choice gains over the usual one, or that nothing beats that; where it is
+    undecided, without the unit if the line above has it."""
     if gain is None:
         return NOTHING
     spelt = spell_points(gain.difference)
     if answer == "holds":
         return f"{spelt} over the usual choice"
     if answer == "undecided":
+        spelt = spelt if unit else spelt.replace(" points", "")
         return f"usual choice; best features {spelt}, undecided"
     return f"{NOTHING} (best features {spelt})"
 

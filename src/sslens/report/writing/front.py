@@ -4,8 +4,9 @@ the questions of plain models."""
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
+from sslens.comparisons.inputs import Models
 from sslens.comparisons.majorities import Majority
-from sslens.comparisons.roles import JE, REC, TOKENS
+from sslens.comparisons.roles import JE, REC, TOKENS, is_labelled
 from sslens.report.front.screen import Answer
 from sslens.report.writing.numbers import (
     bracket,
@@ -68,21 +69,36 @@ def write_scope(over: str) -> str:
         over: what most intervals are over.
 
     >>> write_scope("64 images")
-    '95% intervals over 64 images: of these models, not other trainings.'
+    '95% intervals over 64 images unless said: of these models, not other trainings.'
     """
     over = over.removesuffix(" of images")
-    return f"95% intervals over {over}: of these models, not other trainings."
+    return f"95% intervals over {over} unless said: of these models, not other trainings."
 
 
-def write_terms(families: Sequence[str], answers: int) -> str:
-    """Write what the families' names stand for, and in which order several answers are.
+def write_terms(families: Sequence[str]) -> str:
+    """Write what the families' names stand for.
 
-    >>> write_terms(["REC", "JE"], 3)
-    'JE: joint embedding; REC: reconstruction. Strongest first.'
+    >>> write_terms(["REC", "JE"])
+    'JE: joint embedding; REC: reconstruction.'
     """
     known = [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in families]
-    terms = [f"{'; '.join(known)}."] if known else []
-    return " ".join([*terms, *(["Strongest first."] if answers > 1 else [])])
+    return f"{'; '.join(known)}." if known else ""
+
+
+def write_labelled(models: Models) -> str:
+    """Write which of the models under study were trained with labels; empty where none or all
+    were.
+
+    >>> from sslens.comparisons.inputs import ModelInfo
+    >>> from sslens.models.about import About
+    >>> mae, tuned = About("REC", "mae"), About("REC", "mae", tuned="fine-tuned")
+    >>> write_labelled(Models((ModelInfo("mae", about=mae), ModelInfo("ft", about=tuned))))
+    'Trained with labels: ft.'
+    """
+    named = [name for name in models.studied if is_labelled(models.about(name))]
+    if len(named) in (0, len(models.studied)):
+        return ""
+    return f"Trained with labels: {list_few(named)}."
 
 
 def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
@@ -164,13 +180,14 @@ def _name_pair(name: str) -> str:
 
 
 def _subtract(contrast: Contrast) -> str:
-    """Write which two things are subtracted.
+    """Write which two things are subtracted, each of several words in brackets.
 
     >>> from sslens.statistics.estimate import Estimate
-    >>> _subtract(Contrast("JE · JE", "JE · REC", Estimate(0.1)))
-    'JE with JE − JE with REC'
+    >>> _subtract(Contrast("JE · JE", "JE", Estimate(0.1)))
+    '(JE with JE) − JE'
     """
-    return f"{_name_pair(contrast.a)} − {_name_pair(contrast.b)}"
+    names = (_name_pair(name) for name in (contrast.a, contrast.b))
+    return " − ".join(f"({name})" if " " in name else name for name in names)
 
 
 def _choose_part(verdict: Verdict) -> Part:
@@ -201,7 +218,10 @@ def _write_verdict(verdict: Verdict) -> str:
     why = explain_effect(contrast, part.smallest) if part.answer == "undecided" else ""
     # of a curve's intervals, which hold at once, the claim's own text says why they are wider
     width = "" if contrast.together > 1 else explain_width(contrast)
-    return f"{effect}{bracket(width, why)}"
+    more = sum(one.answer == part.answer for one in verdict.parts) - 1
+    agree = f"; {more} more agree{'s' if more == 1 else ''}"
+    said = agree if more and verdict.outcome in DECIDED else ""
+    return f"{effect}{bracket(width, why)}{said}"
 
 
 def explain_effect(contrast: Contrast, smallest: float) -> str:

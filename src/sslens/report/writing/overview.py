@@ -16,8 +16,9 @@ def write_placed(pairs: Sequence[Likeness], stress: float) -> str:
         pairs: all pairs in the picture.
         stress: Kruskal's stress-1 of the places.
     """
-    clause = ", pixels regressed out" if all(pair.beyond for pair in pairs) else ""
-    return f"Near is alike: 1 − CKA at the same depth{clause}; stress {spell_level(stress)}."
+    beyond = bool(pairs) and all(pair.beyond for pair in pairs)
+    kind, clause = ("CKA", ", pixels regressed out") if beyond else ("plain CKA", "")
+    return f"Near is alike: 1 − {kind} at the same depth{clause}; stress {spell_level(stress)}."
 
 
 def write_sized(choices: Sequence[Choice], shared: str = "") -> str:
@@ -32,8 +33,8 @@ def write_sized(choices: Sequence[Choice], shared: str = "") -> str:
     first = choices[0]
     how = f"{first.k}-NN" if first.k else "a probe"
     count = spell_count(first.use.n)
-    of = f"the {shared}, or the features below a name" if shared else "the features below each name"
-    return f"Points: {how} of {of}, {count} images that did not choose"
+    of = f"the {shared}, or as below a name" if shared else "the features below each name"
+    return f"Points: {how} of {of}; {count} held-out images"
 
 
 def find_shared(reads: Sequence[str]) -> str:
