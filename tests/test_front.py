@@ -284,6 +284,10 @@ def test_raw_pixels_that_beat_every_model_are_named() -> None:
     assert write_pixels(choices, [probed]) == (
         f"{nothing} By a linear probe mae beats them: +6.7 points [+1.5, +11.9]."
     )
+    near = [alone("mae", right(0.5)), alone("random #0", right(0.48, seed=1), control=True)]
+    assert write_pixels(choices, [probed], read_choices(knn(near)["choices"])).endswith(
+        "[+1.5, +11.9], not told apart from random #0 (untrained)."
+    )
     assert write_pixels(choices, [replace(probed, over_pixels=Estimate(0.01))]) == nothing
     answer = write_separation(choices, "")
     assert answer.word == "undecided"

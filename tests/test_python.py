@@ -252,6 +252,28 @@ def test_findings_that_do_not_fit_say_where_they_are_whole(room: str) -> None:
     assert whole[2:] == ["one", "two", "report/report.html"]
 
 
+def test_a_narrow_terminal_shows_what_the_choice_names() -> None:
+    """In 60 columns the table leaves out nearest relatives before models, and those that the choice
+    does not name before those that it names."""
+    choice = (
+        "Nothing is shown to beat raw pixels. By a linear probe model_2 beats them. " + "So. " * 30
+    )
+    told = Told("3 models", path="report.html", saved="answer.csv", choice=choice)
+    rows = [
+        row | {"probe_tap": "blocks.3", "knn_features": "standardised"}
+        for row in make_rows([f"model_{number}" for number in range(4)])
+    ]
+    lines = write_answer(rows, told, 60)
+    assert len(lines) <= MOST
+    assert max(len(line.text) for line in lines) <= 60
+    text = "\n".join(line.text for line in lines)
+    assert "nearest relative" not in text.partition("\nmodel ")[2].partition("\n")[0]
+    shown = [line.text.split()[0] for line in lines if line.kind in ("model", "control")]
+    assert {"model_2", "pixels"} <= {*shown}
+    assert "model_3" not in shown
+    assert "nearest relative" in "\n".join(one.text for one in write_answer(rows, told, 100))
+
+
 def test_raw_pixels_are_shown_beside_long_names() -> None:
     names = [f"model_{number}_{'x' * 70}" for number in range(8)]  # they take all lines
     lines = write_answer(make_rows(names, controls=1), Told("long", saved="answer.csv"), 80)

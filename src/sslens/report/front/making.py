@@ -128,7 +128,7 @@ def make_front(
         tuple(cards[MOST_CARDS:]),
         words.write_undecided(answers, _list_not_run(verdicts, compared), rest),
         rest,
-        choosing.write_pixels(choices, advised),
+        choosing.write_pixels(choices, advised, _read_probed(results)),
         words.write_scope(over) if over else "",
         over,
         _write_choice(results, models, choices, compared, advised),
@@ -145,8 +145,7 @@ def _write_choice(
     advised: Sequence[Recommendation],
 ) -> str:
     """Say which model to use, or what is missing to choose one and to judge how alike they are."""
-    probed = _read_separation(results, PROBES) if SEPARATION[0] in results else ()
-    said = choosing.write_choice(choices, find_over_places(results), advised, probed)
+    said = choosing.write_choice(choices, find_over_places(results), advised, _read_probed(results))
     compares = "cka-blocks" in results
     if compares and not choices and not compared.labelled:
         said = choosing.NO_LABELS
@@ -210,6 +209,11 @@ def _read_separation(
         if name in results and "choices" in results[name]:
             return read_choices(results[name]["choices"])
     return ()
+
+
+def _read_probed(results: Mapping[str, Results]) -> tuple[Choice, ...]:
+    """What was chosen of each model among probes, where k-NN comes before them; else nothing."""
+    return _read_separation(results, PROBES) if SEPARATION[0] in results else ()
 
 
 def _make_overview(

@@ -19,6 +19,7 @@ from sslens.report.writing.answer_rows import (
     name_best,
     order_rows,
     shorten_controls,
+    write_left_out,
     write_letters,
     write_reading,
 )
@@ -38,7 +39,7 @@ from sslens.statistics.estimate import Estimate
 MOST = 14
 #: the columns that an answer is written for, where no terminal says how many it has
 WIDTH = 100
-NARROWEST = 40
+NARROW, NARROWEST = 64, 40
 #: lines of a table that leaves room for cautions: its head, three rows, and a line below
 LEAST = 5
 #: models that are all shown, even where only one line is left to say how many cautions there are
@@ -229,15 +230,16 @@ def _write_table(
 ) -> list[AnswerLine]:
     """Write the table of models and controls, with what its numbers are over below it."""
     ordered = order_rows(rows)
-    columns = _choose_columns(ordered)
+    columns = _choose_columns(ordered, width)
     style, cells, widths = _fit(ordered, columns, width)
     short, letters = shorten_controls(ordered)
     fitted = _fit(short, columns, width)
-    shorter = STYLES.index(fitted[0]) < STYLES.index(style)
-    style, cells, widths = fitted if shorter else (style, cells, widths)
+    if shorter := STYLES.index(fitted[0]) < STYLES.index(style):
+        style, cells, widths = fitted
     heights = [len(_split(own, widths, style, width)) for own in cells]
     models = sum(not row["control"] for row in ordered)
-    least = LEAST_SAID if _list_cautions(told) or models <= SURE else -1
+    scarce = bool(_list_cautions(told)) or models <= SURE or width < NARROW
+    least = LEAST_SAID if scarce else -1
     for few, most in list_choices(len(ordered), FEW, min(models + 1, len(ordered)), least):
         shown = choose_rows(ordered, most, told.choice)
         named = [one for row, one in zip(ordered, short, strict=True) if row in shown]
@@ -256,13 +258,15 @@ def _write_table(
     return lines + [AnswerLine(text, "note") for text in below]
 
 
-def _choose_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The columns of which anything is known."""
+def _choose_columns(rows: Sequence[Mapping[str, Any]], width: int = WIDTH) -> tuple[str, ...]:
+    """The columns of which anything is known; relatives beside accuracies only where wide."""
+    knn, probe = (any(is_known(row, name) for row in rows) for name in ("knn", "probe"))
     present = {
         "best": any(row["best_tap"] for row in rows),
-        "knn": any(row["knn"] == row["knn"] for row in rows),
-        "probe": any(row["probe"] == row["probe"] for row in rows),
-        "nearest": any(row["nearest_relative"] for row in rows),
+        "knn": knn,
+        "probe": probe,
+        "nearest": any(row["nearest_relative"] for row in rows)
+        and (width >= NARROW or not (knn or probe)),
         "ap": any(is_known(row, "ap") for row in rows),
     }
     return tuple(name for name, there in present.items() if there)
@@ -357,11 +361,9 @@ def _write_below(
         how = "mean CKA at the same depth" if few >= 0 else "CKA"
         sentences.append(f"Nearest by {how}{without}.")
         sentences += write_as_pixels(rows) if few >= 0 else []
-    if left := len(rows) - len(shown):
-        rows_left = f"{left} more row{'s' if left > 1 else ''}"
-        first = "" if few == LEAST_SAID else "And "
-        sentences.append(f"{first}{rows_left}{f' in {saved}' if saved else ''}.")
-    return " ".join(sentences)
+    kept = few == LEAST_SAID or "nearest" in columns
+    sentences.append(write_left_out(rows, shown, saved, brief=few == LEAST_SAID, relatives=kept))
+    return " ".join(filter(None, sentences))
 
 
 def _split(cells: Sequence[str], widths: Sequence[int], style: Style, width: int) -> list[str]:

@@ -111,6 +111,35 @@ def write_letters(letters: Mapping[str, str], rows: Sequence[Mapping[str, Any]])
     return f"{', '.join(used)}." if used else ""
 
 
+def write_left_out(
+    rows: Sequence[Mapping[str, Any]],
+    shown: Sequence[Mapping[str, Any]],
+    saved: str,
+    *,
+    brief: bool,
+    relatives: bool,
+) -> str:
+    """Write what the table leaves out, and in which file it is; empty if nothing.
+
+    Args:
+        rows: all rows.
+        shown: those that are shown.
+        saved: the name of the file; empty where there is none.
+        brief: whether the sentence begins without "And".
+        relatives: whether nearest relatives are told, or need not be.
+
+    >>> row = {"nearest_relative": "mae"}
+    >>> write_left_out([row, row], [row], "answer.csv", brief=False, relatives=False)
+    'And 1 more row and nearest relatives in answer.csv.'
+    """
+    left = len(rows) - len(shown)
+    more = [f"{left} more row{'s' if left > 1 else ''}"] if left else []
+    if not relatives and any(row["nearest_relative"] for row in rows):
+        more.append("nearest relatives")
+    where = f" in {saved}" if saved else ""
+    return f"{'' if brief else 'And '}{' and '.join(more)}{where}." if more else ""
+
+
 def choose_rows(
     rows: Sequence[Mapping[str, Any]], most: int, said: str = ""
 ) -> list[Mapping[str, Any]]:

@@ -163,7 +163,11 @@ def write_chance(choices: Sequence[Choice], over_places: Collection[str] = ()) -
     )
 
 
-def write_pixels(choices: Sequence[Choice], advised: Sequence[Recommendation] = ()) -> str:
+def write_pixels(
+    choices: Sequence[Choice],
+    advised: Sequence[Recommendation] = (),
+    probed: Sequence[Choice] = (),
+) -> str:
     """Write that raw pixels beat every model, or that no model is shown to be better than they
     are; empty where one is, or where there are no raw pixels.
 
@@ -171,6 +175,7 @@ def write_pixels(choices: Sequence[Choice], advised: Sequence[Recommendation] = 
         choices: what was chosen of each model and control.
         advised: what is recommended of each model: where it is a probe, and a model beats raw
             pixels by it, that is said too.
+        probed: what was chosen of each among probes, where `choices` are of k-NN.
     """
     gains = {
         one.model: (one, one.over_pixels)
@@ -183,16 +188,17 @@ def write_pixels(choices: Sequence[Choice], advised: Sequence[Recommendation] = 
     first, gain = next(iter(gains.values()))
     how = f"by {_name_classifier(first)} on {spell_over(first.use)}"
     effect = f"{first.model}, the nearest, has {spell_points(gain)} over them"
-    probed = "" if first.layers else _write_probed(advised)
+    by_probe = "" if first.layers else _write_probed(advised, probed)
     if all(side == "less" for side in sides):
-        return f"Raw pixels beat every model {how}: {effect}.{probed}"
+        return f"Raw pixels beat every model {how}: {effect}.{by_probe}"
     if "more" not in sides:
-        return f"Nothing is shown to beat raw pixels {how}: {effect}.{probed}"
+        return f"Nothing is shown to beat raw pixels {how}: {effect}.{by_probe}"
     return ""
 
 
-def _write_probed(advised: Sequence[Recommendation]) -> str:
-    """Write which model beats raw pixels by a probe, though none does by k-NN; empty if none."""
+def _write_probed(advised: Sequence[Recommendation], probed: Sequence[Choice]) -> str:
+    """Write which model beats raw pixels by a probe, though none does by k-NN, and from which
+    untrained ones it is not told apart; empty if none."""
     gains = [
         (one.over_pixels, one)
         for one in advised
@@ -202,7 +208,10 @@ def _write_probed(advised: Sequence[Recommendation]) -> str:
     if not won:
         return ""
     gain, one = max(won, key=lambda pair: pair[0].value)
-    return f" By a linear probe {one.model} beats them: {spell_points(gain)}."
+    first = next((choice.model for choice in probed if choice.first), None)
+    near = Standing.of(probed).near_controls if one.model == first else ()
+    apart = f", not told apart from {_name_controls(near)}" if near else ""
+    return f" By a linear probe {one.model} beats them: {spell_points(gain)}{apart}."
 
 
 def _write_first_probed(probed: Sequence[Choice], named: str) -> str:
@@ -252,7 +261,7 @@ def write_choice(
     studied = [one for one in rank_choices(choices) if not one.control]
     if not studied:
         return ""
-    warning = write_chance(choices, over_places) or write_pixels(choices, advised)
+    warning = write_chance(choices, over_places) or write_pixels(choices, advised, probed)
     if warning:
         return warning
     first, standing = studied[0], Standing.of(choices)
