@@ -434,7 +434,7 @@ class TestSources:
         assert annotations.startswith("2 annotations of ")
         assert "1 of a category that is not listed" in annotations
         assert "1 with a box without extent" in annotations
-        assert images.endswith("could not be used and were left out: 2.png (it is not there).")
+        assert images.endswith("could not be used and was left out: 2.png (it is not there).")
 
     def test_scenes_by_their_name(self) -> None:
         images = open_images("scenes-detection:3:5")

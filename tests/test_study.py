@@ -447,7 +447,7 @@ def test_what_was_skipped_is_noted(done: Done, tmp_path: Path) -> None:
     assert len(planned.images) == 18
     (note,) = (note for note in planned.notes if "seems untrained" not in note)
     assert note.startswith(
-        "1 images of photos could not be decoded and were left out: cat/broken.png ("
+        "1 image of photos could not be decoded and was left out: cat/broken.png ("
     )
 
 

@@ -229,6 +229,10 @@ def nearest(name: str, options: Iterable[str]) -> str:
     return f"there are {shown}" if spellings else "there are none"
 
 
+#: what a training has beside the settings of its method
+OPTIONS = ("epochs", "batch_size", "seed", "precision", "device")
+
+
 def nearest_setting(name: str, options: Iterable[str], given: Iterable[str] = ()) -> str:
     """Say which settings are near to a misspelt one, as a clause.
 
@@ -245,7 +249,11 @@ def nearest_setting(name: str, options: Iterable[str], given: Iterable[str] = ()
     'did you mean decoder_heads or decoder_blocks?'
     >>> nearest_setting("maskratio", settings)
     'did you mean mask_ratio?'
+    >>> nearest_setting("batch_size", settings)
+    'it is an option of its own, --batch-size'
     """
+    if name in OPTIONS:
+        return f"it is an option of its own, --{name.replace('_', '-')}"
     said = set(given)
     free = [one for one in options if one not in said]
     close = difflib.get_close_matches(name, free, n=3, cutoff=0.7)

@@ -18,7 +18,7 @@ from PIL import Image
 from sslens.data.left_out import LeftOut, describe_left_out
 from sslens.data.stratified import choose_stratified
 from sslens.data.targets import ObjectSource
-from sslens.errors import InputError
+from sslens.errors import Caution, InputError
 from sslens.store import digest
 
 #: classes that are numbered without names at most, since a name is made for each number
@@ -197,11 +197,13 @@ class ImageSet:
             # an annotated image may also be missing, or have another size than was annotated
             wrong = "could not be decoded" if self.objects is None else "could not be used"
             named = "; ".join(f"{name} ({reason})" for name, reason in self.skipped[:NAMED])
-            more = len(self.skipped) - NAMED
-            notes.append(
-                f"{len(self.skipped)} images of {self.name} {wrong} and were left out:"
+            more, count = len(self.skipped) - NAMED, len(self.skipped)
+            those, were = ("image", "was") if count == 1 else ("images", "were")
+            said = (
+                f"{count} {those} of {self.name} {wrong} and {were} left out:"
                 f" {named}{f'; and {more} more' if more > 0 else ''}."
             )
+            notes.append(Caution(said))
         notes += filter(None, [describe_left_out(self.name, self.left_out)])
         return tuple(notes)
 
