@@ -158,8 +158,18 @@ def test_the_dry_run_says_steps_costs_and_what_would_not_run(
     for name in exhibits.names():
         assert f"\n{name} " in f"\n{said}"
     assert "published           would not run: it needs ImageNet: give --images" in said
-    assert "it would not run: name it, or give --costly" in said
     assert "of two processor cores" in said
+
+
+def test_the_dry_run_says_what_takes_too_long_unless_it_is_stored(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "it would not run: name it, or give --costly"
+    assert main(["reproduce", "all", "--dry-run"]) == 0
+    assert long not in capsys.readouterr().err  # what takes long comes with sslens
+    monkeypatch.setattr("sslens.study.reproduction_plan.find_stored", lambda step: None)
+    assert main(["reproduce", "all", "--dry-run"]) == 0
+    assert capsys.readouterr().err.count(long) == 3
 
 
 def test_the_dry_run_says_what_is_missing_once(folder: str, tmp_path: Path) -> None:

@@ -147,5 +147,7 @@ def _render(exhibits: Sequence[ReproducedExhibit], command: str) -> str:
         reasons=list(writing.write_reasons(exhibits)),
         outcomes=writing.write_outcomes,
         say=writing.write_agreement,
+        shared_agreement=writing.find_shared_agreement,
+        shared_note=writing.find_shared_note,
         effect=writing.spell_claim_effect,
     )

@@ -35,6 +35,21 @@ def write_agreement(number: ComparedNumber) -> str:
     return words.get(number.agreement, f"not comparable: {number.why}")
 
 
+def find_shared_agreement(one: ReproducedExhibit) -> str:
+    """How all numbers of an exhibit lie beside the published ones, to be said once; empty where
+    they differ, or where there is one."""
+    return _find_shared([write_agreement(number) for number in one.numbers])
+
+
+def find_shared_note(one: ReproducedExhibit) -> str:
+    """What is noted beside each number of an exhibit, to be said once; empty where notes differ."""
+    return _find_shared([number.published.note or "" for number in one.numbers])
+
+
+def _find_shared(texts: Sequence[str]) -> str:
+    return texts[0] if len(texts) > 1 and len({*texts}) == 1 else ""
+
+
 def write_state(one: ReproducedExhibit, *, why: bool = True) -> str:
     """Say in a line what became of an exhibit.
 
@@ -107,11 +122,15 @@ def list_lines(one: ReproducedExhibit, noted: Collection[str] = ()) -> Iterator[
     begin = " " * WIDTH
     if one.exhibit.no_value and one.state != "failed":
         yield f"{begin}published: no value printed"
+    shared = find_shared_agreement(one)
+    if shared:
+        yield f"{begin}published and found, {len(one.numbers)} numbers: {shared}"
     for number in one.numbers:
         published = spell_printed(number.published.value, number.published.kind)
+        said = "" if shared else f"; {write_agreement(number)}"
         yield (
             f"{begin}{number.published.what}: published {published}, found"
-            f" {spell_found(number)}; {write_agreement(number)}"
+            f" {spell_found(number)}{said}"
         )
     for claim in one.claims:
         why = f" ({claim.why})" if claim.outcome == "not run" else ""
