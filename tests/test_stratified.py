@@ -193,6 +193,18 @@ def test_one_class_is_no_classification(
     assert isinstance(plan.situation, Situation)
 
 
+def test_a_thin_sample_has_all_classes_where_none_are_told_apart(tmp_path: Path) -> None:
+    images = folder(tmp_path / "many.npz", {f"class {n}": 40 for n in range(12)})
+    for analyses, classes in ((("knn-depth",), 4), (("cka-blocks",), 12), (("invariance",), 12)):
+        asked = Study(("pixels",), images, analyses, limit=130, sample="stratified", batch=10)
+        plan = prepare(asked, Store(tmp_path / "s"), quiet=True)
+        assert plan.images is not None
+        assert len(plan.images) == (128 if classes == 4 else 130)
+        assert plan.images.labels is not None
+        assert len({*plan.images.labels.tolist()}) == classes
+        assert any("classes were drawn" in note for note in plan.notes) is (classes == 4)
+
+
 @pytest.mark.slow
 def test_thin_samples_get_their_probes_and_every_number_says_of_how_many_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

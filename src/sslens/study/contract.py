@@ -37,6 +37,15 @@ def needs_of(analysis: str) -> tuple[str, ...]:
     return needs(plugin("analyses", analysis))
 
 
+def wants_classes(analysis: str) -> bool:
+    """Whether an analysis tells the classes of images apart.
+
+    >>> wants_classes("knn-depth"), wants_classes("invariance")
+    (True, False)
+    """
+    return bool({"labels", "classes", "probes"} & {*needs_of(analysis)})
+
+
 def wants_images(analysis: str) -> bool:
     """Whether an analysis needs something of images.
 

@@ -79,6 +79,7 @@ def open_sets(
     on_bad: str = "stop",
     sample: str = "plain",
     minimum: int = 4,
+    classed: bool = True,
     quiet: bool = False,
     given: Given | None = None,
 ) -> "dict[str, ImageSet | None]":
@@ -92,6 +93,8 @@ def open_sets(
         sample: how the images of a limit are drawn, "plain" or "stratified"; with a bank, which has
             images of each class, all classes are taken in any case.
         minimum: the fewest images that will do.
+        classed: whether classes are told apart: of more classes than a limit has images for, some
+            are then taken whole; else all are taken.
         quiet: whether no progress is shown.
         given: images in memory, by the sources that stand for them.
 
@@ -114,7 +117,7 @@ def open_sets(
                     seed=seed,
                     on_bad=stop_or_skip,
                     sample=drawn,
-                    per_class=0 if banked else PER_CLASS,
+                    per_class=PER_CLASS if classed and not banked else 0,
                     minimum=minimum,
                     progress=report,
                 )

@@ -19,7 +19,7 @@ from sslens.study.choosing import (
     require_claims,
     summarise_lacks,
 )
-from sslens.study.contract import wants_networks
+from sslens.study.contract import wants_classes, wants_networks
 from sslens.study.image_sets import (
     describe_blurred,
     describe_overlap,
@@ -217,6 +217,7 @@ def open_study_images(
         seed=study.seed,
         on_bad=study.on_bad,
         sample=study.sample,
+        classed=not study.analyses or any(map(wants_classes, study.analyses)),
         quiet=quiet,
         given=study.given,
     )

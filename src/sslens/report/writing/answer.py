@@ -238,8 +238,7 @@ def _write_table(
         style, cells, widths = fitted
     heights = [len(_split(own, widths, style, width)) for own in cells]
     models = sum(not row["control"] for row in ordered)
-    scarce = bool(_list_cautions(told)) or models <= SURE or width < NARROW
-    least = LEAST_SAID if scarce else -1
+    least = LEAST_SAID if _list_cautions(told) or models <= SURE or width < NARROW else -1
     for few, most in list_choices(len(ordered), FEW, min(models + 1, len(ordered)), least):
         shown = choose_rows(ordered, most, told.choice)
         named = [one for row, one in zip(ordered, short, strict=True) if row in shown]
