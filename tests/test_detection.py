@@ -17,7 +17,7 @@ import sslens
 from forks import together
 from sslens.data.detections import DetectionSet
 from sslens.data.scene_objects import scene_objects
-from sslens.errors import InputError
+from sslens.errors import InputError, Interrupted
 from sslens.methods import Moment, Rows
 from sslens.models.backbone import Backbone
 from sslens.models.detection.objects import Objects
@@ -37,7 +37,6 @@ from sslens.tasks.detection_batch import pack_objects, place_objects, unpack_obj
 from sslens.tasks.detection_maps import CachedMaps, View, make_maps, name_taps
 from sslens.tasks.start import StartingPoint
 from sslens.training.detect import TrainingRecord, load_detector, train_detector
-from sslens.training.loop import Interrupted
 from sslens.training.schedule import Training
 
 NANO = "random:vit_nano_patch8_32:0"

@@ -21,7 +21,7 @@ import sslens
 from forks import together
 from sslens.cli import main
 from sslens.data.images import Source, from_arrays
-from sslens.errors import Doubt, InputError
+from sslens.errors import Doubt, InputError, Interrupted
 from sslens.models.about import Origin
 from sslens.models.vit import ViTArch
 from sslens.own_files import LIST
@@ -31,7 +31,6 @@ from sslens.study.related import describe_related
 from sslens.tasks.accuracy import Accuracy, _Share
 from sslens.tasks.classification import FineTuning, Settings, job
 from sslens.training.finetune import require_fit
-from sslens.training.loop import Interrupted
 from sslens.training.run_files import BEST, LOG
 from sslens.training.schedule import schedule_run
 from sslens.training.watch import Watch

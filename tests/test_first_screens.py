@@ -315,7 +315,7 @@ def test_the_screen_of_a_difference_begins_with_the_weights() -> None:
             f"accuracy_{side}_high": 0.8,
         }
     rows = [*(("taps", PAIR | row) for row in taps), *(("depths", PAIR | row) for row in depths)]
-    rows.append(("knn", PAIR | knn))
+    rows.append(("knn", PAIR | knn | {"pooling_a": "patch", "pooling_b": "patch"}))
     moved = {"images": 64, "movement": 0.3, "overlap": 0.5, "neighbours": 5, "by": "k-NN"}
     moved |= {"moved": 0.25, "moved_low": 0.1, "moved_high": 0.4, "gained": 20, "lost": 4}
     moved |= {"gain": 0.25, "gain_low": 0.1, "gain_high": 0.4}
@@ -348,7 +348,9 @@ def test_the_screen_of_a_difference_begins_with_the_weights() -> None:
     assert alike.effect.endswith("(there are too few minibatches)")
     assert front.terms == ""
     better = answers["Is b better at the classes than a?"]
-    assert better.effect.startswith("20-NN of the last layer +20.0 points [+10.0, +30.0]: 70.0%")
+    assert better.effect.startswith(
+        "20-NN of the mean of patch tokens of both at the last layer +20.0 points [+10.0, +30.0]: 70"
+    )
 
 
 def made(module: Any, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Results:

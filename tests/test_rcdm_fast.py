@@ -16,7 +16,7 @@ from runs import same
 from sslens.cli import main
 from sslens.data.images import ImageSet, from_arrays
 from sslens.diffusion.flow import Flow
-from sslens.errors import InputError
+from sslens.errors import InputError, Interrupted
 from sslens.models.backbone import Backbone
 from sslens.models.dit import DiT, DiTShape
 from sslens.models.unet import UNetShape
@@ -27,7 +27,6 @@ from sslens.tasks.diffusion_settings import Settings, describe_shape, make_shape
 from sslens.tasks.generator import Generator, open_generator
 from sslens.tasks.representations import Represented
 from sslens.training.diffuse import train_generator
-from sslens.training.loop import Interrupted
 from sslens.training.schedule import Training
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runs/generators"))

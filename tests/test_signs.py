@@ -22,7 +22,7 @@ from forks import together
 from sslens.arguments.watching import WatchOptions, open_held_out, write_report
 from sslens.cli import main
 from sslens.data.images import ImageSet, from_arrays
-from sslens.errors import InputError
+from sslens.errors import InputError, Interrupted
 from sslens.find import names, plugin
 from sslens.methods.trivial import assign_alike, guess_classes, predict_means, rank_alike
 from sslens.models.cnn import CNNArch
@@ -30,7 +30,6 @@ from sslens.models.vit import ViTArch
 from sslens.objectives import dino, mae, moco_v3, msn
 from sslens.processes import processes
 from sslens.training import curves, track
-from sslens.training.loop import Interrupted
 from sslens.training.pretrain import pretrain
 from sslens.training.schedule import Training
 from sslens.training.signs import Signs, Start, measure_spread

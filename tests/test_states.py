@@ -12,12 +12,11 @@ import torch
 import sslens
 from forks import together
 from sslens.capture import GramReducer, collect
-from sslens.errors import InputError
+from sslens.errors import InputError, Interrupted
 from sslens.measures.cka import hsic1
 from sslens.own_files import OwnFiles
 from sslens.plan import Plan
 from sslens.probes.effective_rank import measure_effective_rank
-from sslens.training.loop import Interrupted
 from sslens.training.states import TABLE, compare_with_last, list_states, read_state
 from sslens.training.watch import HeldOut, Watch
 from test_signs import HELD, IMAGES, Interrupting, fit, labelled, lines

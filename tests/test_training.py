@@ -50,6 +50,7 @@ from runs import (
 from sslens.cli import main
 from sslens.data.images import ImageSet
 from sslens.data.streams import stream
+from sslens.errors import Interrupted
 from sslens.find import names, plugin
 from sslens.methods import Moment, Rows, WholeBatch, call_hook
 from sslens.methods.labels import with_classes
@@ -63,7 +64,6 @@ from sslens.own_files import LIST
 from sslens.training import optim
 from sslens.training.folder import RunFolder
 from sslens.training.gradients import backward_whole
-from sslens.training.loop import Interrupted
 from sslens.training.parts import ORDER
 
 

@@ -161,6 +161,10 @@ class Doubt(UserWarning):
     """
 
 
+class Interrupted(InputError):  # noqa: N818 (as KeyboardInterrupt)
+    """A training was asked to stop, and has kept its state."""
+
+
 class Caution(str):
     """A note without which a reader may take the numbers for something else: it comes before other
     notes, and a terminal shows it whole."""

@@ -24,8 +24,9 @@ from sslens.table import Results
 TITLE = "Which layers compute something else?"
 CAPTION = (
     "CKA (all tokens) of both models at the same depth, with 95 % intervals over minibatches of"
-    " images; 20-NN of each, weighted votes on the usual pooling, with 95 % Wilson intervals, where"
-    " images have classes; and the difference of activations at every tap that both have, on the"
+    " images; 20-NN of each, weighted votes, with 95 % Wilson intervals, where images have"
+    " classes: both read as the classifier of a fine-tuned one of them reads, or else each as"
+    " usual; and the difference of activations at every tap that both have, on the"
     " same few images: ‖y_B − y_A‖ / ‖y_A‖, beside what rounding alone does (dashed): of the first"
     " model's float32 arithmetic against float64, and, where a file is stored in a coarser number"
     " type, of either model's weights to it. A tap differs where the difference is more than four"
@@ -72,7 +73,10 @@ UNITS = {
     "beyond": "whether the difference is more than four times what rounding does",
     "rounded_to": "number type that the files' weights have at the coarsest",
     "same_view": "whether both models are shown images alike, outside of this comparison",
-    "pooling_a": "the first model's usual pooling",
+    "pooling_a": (
+        "how the first model's tokens are pooled for 20-NN: as the classifier of a fine-tuned one"
+        " of the two reads, where both have that; else as usual"
+    ),
     "pooling_b": "the other model's",
     "k": "neighbours",
     "accuracy_a": "share of images whose class 20-NN predicts from the first model",

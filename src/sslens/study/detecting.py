@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sslens.data.rle import import_hotcoco
-from sslens.errors import Doubt
+from sslens.errors import Doubt, Interrupted
 from sslens.progress import announce, progress
 from sslens.store import Store, digest, home
 from sslens.study.detector_runs import DetectorRun, Protocol, list_runs
@@ -105,17 +105,20 @@ def _train(run: DetectorRun) -> "TrainedDetector":
                 maps = run.make_maps(training=True, report=report)
             judged = run.judged()
         network.to("cpu")
-    train_detector(
-        network,
-        run.train,
-        run.folder,
-        settings=replace(protocol.settings, size=run.side),
-        training=protocol.training(run.situation),
-        maps=maps,
-        evaluation=AveragePrecision(judged, run.member.name, run.situation.quiet),
-        resume=True,
-        name=run.member.name,
-    )
+    try:
+        train_detector(
+            network,
+            run.train,
+            run.folder,
+            settings=replace(protocol.settings, size=run.side),
+            training=protocol.training(run.situation),
+            maps=maps,
+            evaluation=AveragePrecision(judged, run.member.name, run.situation.quiet),
+            resume=True,
+            name=run.member.name,
+        )
+    except Interrupted as error:  # a study goes on by itself, and not every command has an option
+        raise Interrupted(error.message, mend="say the same again to go on") from None
     with processes(run.situation.device) as where:
         _judge(run, judged, maps, where)
     kept = _read(run)

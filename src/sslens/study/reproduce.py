@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from sslens import cards
-from sslens.errors import InputError, as_argument, spell_parameters
+from sslens.errors import InputError, Interrupted, as_argument, spell_parameters
 from sslens.exhibits import ACCURACIES
 from sslens.own_files import OwnFiles
 from sslens.report.outcomes import ComparedNumber, ReproducedExhibit, State
@@ -119,10 +119,10 @@ class Worker:
         folder = self.out / step.name
         if step.lacks:
             return self._conclude(step, "not run", "; ".join(step.lacks))
+        stored = find_stored(step) if step.long else None
+        if stored is not None:
+            return self._take(step, stored, folder)
         if step.costly:
-            stored = find_stored(step)
-            if stored is not None:
-                return self._take(step, stored, folder)
             hours = spell_hours(step.setting.hours)
             why = f"it takes about {hours} of two processor cores: name it, or give {{costly=True}}"
             return self._conclude(step, "not run", why)
@@ -134,6 +134,8 @@ class Worker:
                 faults: tuple[str, ...] = ()
             else:
                 faults = tuple(self._measure_all(step, folder))
+        except Interrupted:
+            raise  # whoever stopped a training means all of it
         except Unmet as error:
             return self._conclude(step, "not run", f"it needs more: {error.spelt(self.spell)}")
         except InputError as error:

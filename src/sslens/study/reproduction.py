@@ -39,6 +39,7 @@ class Step:
         absent: what is missing for a part of it, one clause each.
         differs: why published numbers may not be held against what is found, one clause each.
         left_out: analyses that are not asked for, with the reason.
+        long: whether it takes so long that stored results are taken where there are some.
         costly: whether it takes so long that it is computed only if it is named.
 
     Texts name parameters in braces, as `InputError` does.
@@ -56,6 +57,7 @@ class Step:
     absent: tuple[str, ...] = ()
     differs: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    long: bool = False
     costly: bool = False
 
     @property
@@ -231,7 +233,7 @@ def _plan_shipped(request: ReproduceRequest, exhibit: Exhibit, why: str) -> Step
     setting = exhibit.shipped
     assert setting is not None
     models = _cast(request, setting, request.here)
-    costly = setting.hours > PATIENCE and not (request.costly or request.is_named(exhibit))
+    long = setting.hours > PATIENCE and not request.costly
     images, bank = (
         None if source is None else limit_scenes(source, request.limit)
         for source in (setting.images, setting.bank)
@@ -258,7 +260,8 @@ def _plan_shipped(request: ReproduceRequest, exhibit: Exhibit, why: str) -> Step
         absent=tuple(absent),
         differs=tuple(differs),
         left_out=_leave_out(request, exhibit, setting),
-        costly=costly,
+        long=long,
+        costly=long and not request.is_named(exhibit),
     )
 
 

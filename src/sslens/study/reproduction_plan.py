@@ -51,17 +51,20 @@ def describe_step(step: Step, spell: Spell = as_argument) -> Iterator[str]:
     """Describe a step in lines for a person: weights, images, cost, and what is missing."""
     begin, indent = f"{step.name:<20}", " " * 20
     lacks = [*step.lacks]
-    if step.costly:
+    stored = step.long and find_stored(step) is not None
+    if stored or step.costly:
         hours = spell_hours(step.setting.hours)
-        state = "stored results are taken" if find_stored(step) else "it would not run"
-        lacks.append(f"it takes about {hours}; {state}: name it, or give {{costly=True}}")
+        state = "it would not run: name it, or give {costly=True}"
+        if stored:
+            state = "stored results are taken: give {costly=True} to compute them"
+        lacks.append(f"it takes about {hours}; {state}")
     if step.lacks:
         yield spell_parameters(f"{begin}would not run: {'; '.join(lacks)}", spell)
     else:
         yield f"{begin}{describe_data(step)}"
-        if step.costly:
+        if stored or step.costly:
             yield spell_parameters(f"{indent}{lacks[-1]}", spell)
-    if not (step.lacks or step.costly):
+    if not (step.lacks or step.costly or stored):
         yield f"{indent}{_describe_cost(step)}"
     if step.why:
         yield spell_parameters(f"{indent}not on the authors' weights: {step.why}", spell)

@@ -29,7 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sslens import zoo
 from sslens.data.images import ImageSet
-from sslens.errors import InputError
+from sslens.errors import InputError, Interrupted
 from sslens.methods import Batch, Method, Moment, WholeBatch, call_hook
 from sslens.methods.job import TrainingJob
 from sslens.models.blocks import Way, require_compiler, set_block_runs
@@ -53,10 +53,6 @@ from sslens.training.run_files import remove_run, require_free
 from sslens.training.schedule import FREE, Training, schedule_run
 from sslens.training.signs import Signs, Start
 from sslens.training.stopping import note_signals
-
-
-class Interrupted(InputError):  # noqa: N818 (as KeyboardInterrupt)
-    """The run was asked to stop, and has kept its state."""
 
 
 @final

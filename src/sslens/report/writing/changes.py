@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from sslens.comparisons.activations import BEYOND
+from sslens.comparisons.readings import name_pooling
 from sslens.report.front.screen import Answer
 from sslens.report.writing.front import HERE, explain_effect
 from sslens.report.writing.numbers import (
@@ -214,9 +215,11 @@ def _write_classes(rows: Mapping[tuple[str, str], pd.DataFrame], of: str) -> Ite
     sides = [Estimate.from_row(last, f"accuracy_{one}", "images", "images") for one in ("a", "b")]
     words = {"more": "yes", "less": "no, worse", "the same": "no, as good"}
     side = gain.find_side(SMALLEST["accuracy"])
+    read = [name_pooling(str(last[f"pooling_{one}"])) for one in ("a", "b")]
+    of = f"the {read[0]} of both" if read[0] == read[1] else f"the {read[0]}, then the {read[1]},"
     effect = (
-        f"{last['k']}-NN of the last layer {spell_points(gain)}: {spell_share(sides[1])} after"
-        f" {spell_share(sides[0])}"
+        f"{last['k']}-NN of {of} at the last layer {spell_points(gain)}: {spell_share(sides[1])}"
+        f" after {spell_share(sides[0])}"
     )
     if side not in words:
         contrast = Contrast(str(last["model_b"]), str(last["model_a"]), gain)
