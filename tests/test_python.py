@@ -544,8 +544,12 @@ def test_a_comparison_answers_and_writes_nothing(result: Result, tmp_path: Path)
 
 
 def test_the_command_and_python_are_one_study(
-    result: Result, capsys: pytest.CaptureFixture[str], home: Path
+    result: Result,
+    capsys: pytest.CaptureFixture[str],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "100")  # as wide as Python's text
     before = {path for path in home.rglob("*") if path.is_file()}
     options = ["--analyses", *ANALYSES, "--json", "--out", "cli"]
     assert main(["compare", NANO, OTHER, "--images", IMAGES, *options]) == 0

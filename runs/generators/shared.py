@@ -30,7 +30,7 @@ MODELS = (
     "random:vit_mini_patch8_32:0",
 )
 IMAGES, HELD = "scenes:0:50000", "scenes:1:512"
-EPOCHS = 100
+EPOCHS = 60
 #: bytes that the file may have
 MOST = 10_000_000
 
