@@ -349,7 +349,7 @@ def test_the_screen_of_a_difference_begins_with_the_weights() -> None:
     assert front.terms == ""
     better = answers["Is b better at the classes than a?"]
     assert better.effect.startswith(
-        "20-NN of the mean of patch tokens of both at the last layer +20.0 points [+10.0, +30.0]: 70"
+        "20-NN of the mean of patch tokens of both at the last layer +20.0 points [+10.0, +30.0]"
     )
 
 

@@ -100,8 +100,9 @@ def clearness(low: float, high: float, smallest: float, which: str) -> float:
 # claims
 
 
-def judge(rows: pd.DataFrame) -> tuple[str, float, Mapping[str, Any]]:
-    """The outcome, the strength and the deciding row of a claim over one choice of tokens."""
+def judge(rows: pd.DataFrame) -> tuple[str, float, Mapping[str, Any], int]:
+    """The outcome, the strength and the deciding row of a claim over one choice of tokens, and how
+    many more rows have this outcome."""
     answers, strengths, records = [], [], rows.to_dict("records")
     for row in records:
         which = side(row["effect"], row["low"], row["high"], row["smallest"], row["n"], row["over"])
@@ -127,7 +128,7 @@ def judge(rows: pd.DataFrame) -> tuple[str, float, Mapping[str, Any]]:
         rest = [s for one, several in of.items() if one != "holds" for s in several]
         strength = min(max(of["holds"]), max(rest))
     deciding = next((r for r, a in zip(records, answers, strict=True) if a == outcome), records[0])
-    return outcome, strength, deciding
+    return outcome, strength, deciding, len(of.get(outcome, ())) - 1
 
 
 def test_claims_on_the_screen(folder: Path, screen: Mapping[str, Any]) -> None:
@@ -150,12 +151,16 @@ def test_claims_on_the_screen(folder: Path, screen: Mapping[str, Any]) -> None:
         assert answer["strength"] == pytest.approx(
             min(one[1] for one in judged.values()), rel=1e-4, abs=1e-4
         )
-        first = next(iter(judged.values()))[2]
-        shown = [one[2] for one in judged.values()] if "; " in answer["effect"] else [first]
+        first, agreeing = next(iter(judged.values()))[2:]
+        told = re.findall(r"; (\d+) more agree", answer["effect"])
+        effect = re.sub(r"; \d+ more agrees?", "", answer["effect"])
+        shown = [one[2] for one in judged.values()] if "; " in effect else [first]
         if answer["word"] not in ("depends", "undecided"):
             shown = [first]
+            decided = answer["word"] in ("holds", "contradicted")
+            assert told == [str(agreeing)] * (decided and agreeing > 0), claim
         expected = [number for row in shown for number in numbers_of(row)]
-        check(answer["effect"], expected, names)
+        check(effect, expected, names)
         for row in shown:  # its depth too, where it is at one
             assert str(row["part"]).replace("nan", "").rstrip(",:") in answer["effect"]
         count = re.search(r"\d[\d,]*", answer["over"])
@@ -324,7 +329,8 @@ def test_the_page_is_within_its_budget(folder: Path) -> None:
 
 def test_cards(folder: Path, screen: Mapping[str, Any]) -> None:
     choices = read(folder, "tables/knn-depth/choices")
-    names, best = list_models(folder), []
+    names, best = list_models(folder), {}
+    controls = {one["name"] for one in screen["overview"]["points"] if one["control"]}
     rows = {row["model"]: row for row in choices[~choices.control].to_dict("records")}
     for card in (*screen["cards"], *screen["more_cards"]):
         row = rows.pop(card["title"])
@@ -334,14 +340,14 @@ def test_cards(folder: Path, screen: Mapping[str, Any]) -> None:
         name, ends = ("accuracy", ("low", "high"))
         if not replaces:
             name, ends = ("usual_accuracy", ("usual_low", "usual_high"))
-        best.append(row[name])
+        best[card["title"]] = row[name]
         check(card["use"].split(": ")[1], triple(row, name, ends), names)
         place = "" if replaces else "usual_"
         assert f", {row[place + 'tap']}" in card["use"], card
         if np.isnan(over[0]):
             assert card["gain_usual"] == "nothing beats the usual choice"
         else:
-            check(card["gain_usual"], over, names)
+            check(f"{card['gain_usual']} points", over, names)
             beaten = card["gain_usual"].startswith("nothing beats the usual choice")
             assert beaten == (side(*over, 0.005, n, "images") in ("less", "the same"))
         pixels = triple(row, "over_pixels" if replaces else "usual_over_pixels")
@@ -353,7 +359,8 @@ def test_cards(folder: Path, screen: Mapping[str, Any]) -> None:
         )
         assert re.findall(r"\d[\d,]*\b", card["why"])[:2] == [str(row["options"]), f"{n:,}"]
     assert not rows
-    assert best == sorted(best, reverse=True)
+    order = sorted(best, key=lambda one: (one in controls, -best[one]))
+    assert list(best) == order  # random weights that were fine-tuned last
 
 
 def test_the_picture(folder: Path, screen: Mapping[str, Any]) -> None:
