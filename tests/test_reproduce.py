@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ import torch
 import checkpoints
 from sslens import exhibits, load
 from sslens.cli import main
-from sslens.errors import InputError
+from sslens.errors import InputError, Interrupted
 from sslens.exhibits import Place
 from sslens.report.outcomes import ComparedNumber, JudgedClaim, ReproducedExhibit
 from sslens.report.reproduced import write_page
+from sslens.report.writing.reproduced import list_lines
 from sslens.statistics.estimate import Estimate
 from sslens.store import Store
 from sslens.study.found_numbers import (
@@ -323,6 +325,23 @@ def test_the_page_escapes_and_says_which_weights(tmp_path: Path) -> None:
     assert [row["state"] for row in states] == ["computed", "failed"]
 
 
+def test_what_all_numbers_of_an_exhibit_share_is_said_once(tmp_path: Path) -> None:
+    exhibit = exhibits.find("detection-finetuned")
+    numbers = tuple(
+        ComparedNumber(one, Estimate(0.5), "other weights") for one in exhibit.published
+    )
+    one = ReproducedExhibit(exhibit, "stored", "shipped models", {}, "", (), numbers)
+    page = write_page(tmp_path, [one], "sslens reproduce").read_text()
+    lines = "\n".join(list_lines(one))
+    for text in (page, lines):
+        assert text.count("not comparable: other weights") == 1
+    assert page.count("is apparently copied from table 6") == 1
+    assert lines.count(": published ") == len(numbers) > 10
+    # where one differs, each says it
+    mixed = replace(one, numbers=(replace(numbers[0], why="other images"), *numbers[1:]))
+    assert "\n".join(list_lines(mixed)).count("not comparable: other") == len(numbers)
+
+
 def test_a_failing_step_is_named_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +361,22 @@ def test_a_failing_step_is_named_and_the_others_go_on(
     assert "cka-finetune        on shipped models" in text
     assert "ZeroDivisionError" in (tmp_path / "cka-blocks" / "fault.txt").read_text()
     assert "1 computed, 2 failed" in said[-1]
+
+
+def test_a_stop_ends_the_whole_reproduction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stops a training means all exhibits, and none of them has failed."""
+    begun: list[str] = []
+
+    def stop(self: Worker, step: Step, folder: Path) -> None:
+        begun.append(step.name)
+        raise Interrupted("Stopped after step 66", mend="say the same again to go on")
+
+    monkeypatch.setattr(Worker, "_run_study", stop)
+    with pytest.raises(Interrupted, match="Stopped after step 66: say the same again to go on"):
+        run(ReproduceRequest(("cka-blocks", "cka-msn")), tmp_path / "out")
+    assert begun == ["cka-blocks"]
 
 
 def test_stored_results_are_taken_for_the_same_weights_only(
@@ -370,8 +405,15 @@ def test_stored_results_are_taken_for_the_same_weights_only(
     monkeypatch.setattr("sslens.study.reproduce.find_stored", lambda one: find_stored(one, results))
     said: list[str] = []
     monkeypatch.setattr(exhibits, "names", lambda: ("detection-frozen",))
-    run(ReproduceRequest(("all",), limit=8), tmp_path / "out", say=said.append)
-    assert said[0].startswith("detection-frozen    stored, on shipped models")
+    for asked in ("all", "detection-frozen"):  # named too: its results are here
+        said.clear()
+        run(
+            ReproduceRequest((asked,), limit=8),
+            tmp_path / "out",
+            say=said.append,
+            overwrite=True,
+        )
+        assert said[0].startswith("detection-frozen    stored, on shipped models")
     assert any("box AP, MAE: published 30.25, found 25.00; not comparable" in line for line in said)
 
 
