@@ -108,7 +108,7 @@ def test_heads_and_the_transform_that_nobody_said_are_told(tmp_path: Path) -> No
     assert found.facts["family"] == "unknown, objective unknown"
     headed = vit("learned").state_dict() | {"head.weight": torch.ones(3, 64)}
     facts = doctor.examine(file(tmp_path, headed | {"head.bias": torch.zeros(3)})).facts
-    assert facts["family"].startswith("unknown, objective unknown; labels trained it, alone or")
+    assert facts["family"].startswith("unknown, objective unknown; trained with labels, from")
     assert any(
         "DINO's, timm's and supervised files look like this" in note
         for note in found.facts["notes"]

@@ -256,7 +256,7 @@ def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
     claim, told = checkpoint.claim, checkpoint.told
     tuned = LABELS[claim.tuned]
     if claim.tuned == "fine-tuned" and claim.objective is None:
-        tuned = "; labels trained it, alone or at the last (it has a classifier)"
+        tuned = "; trained with labels, from the start or at the end (it has a classifier)"
     facts: dict[str, Any] = {
         "what it is": f"{claim.method}: {claim.form}",
         "known by": list(claim.signs),

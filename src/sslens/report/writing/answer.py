@@ -360,8 +360,8 @@ def _write_below(
         how = "mean CKA at the same depth" if few >= 0 else "CKA"
         sentences.append(f"Nearest by {how}{without}.")
         sentences += write_as_pixels(rows) if few >= 0 else []
-    kept = few == LEAST_SAID or "nearest" in columns
-    sentences.append(write_left_out(rows, shown, saved, brief=few == LEAST_SAID, relatives=kept))
+    brief, hidden = few == LEAST_SAID, few != LEAST_SAID and "nearest" not in columns
+    sentences.append(write_left_out(rows, shown, saved, brief=brief, hidden=hidden))
     return " ".join(filter(None, sentences))
 
 

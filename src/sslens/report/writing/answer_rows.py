@@ -117,7 +117,7 @@ def write_left_out(
     saved: str,
     *,
     brief: bool,
-    relatives: bool,
+    hidden: bool,
 ) -> str:
     """Write what the table leaves out, and in which file it is; empty if nothing.
 
@@ -126,15 +126,15 @@ def write_left_out(
         shown: those that are shown.
         saved: the name of the file; empty where there is none.
         brief: whether the sentence begins without "And".
-        relatives: whether nearest relatives are told, or need not be.
+        hidden: whether the column of nearest relatives is left out, and this is to be said.
 
     >>> row = {"nearest_relative": "mae"}
-    >>> write_left_out([row, row], [row], "answer.csv", brief=False, relatives=False)
+    >>> write_left_out([row, row], [row], "answer.csv", brief=False, hidden=True)
     'And 1 more row and nearest relatives in answer.csv.'
     """
     left = len(rows) - len(shown)
     more = [f"{left} more row{'s' if left > 1 else ''}"] if left else []
-    if not relatives and any(row["nearest_relative"] for row in rows):
+    if hidden and any(row["nearest_relative"] for row in rows):
         more.append("nearest relatives")
     where = f" in {saved}" if saved else ""
     return f"{'' if brief else 'And '}{' and '.join(more)}{where}." if more else ""
