@@ -236,6 +236,10 @@ MISTAKES = {
         f"{PRETRAIN} --set mask_rato=0.5",
         'There is no setting "mask_rato": did you mean mask_ratio?',
     ),
+    "a setting that is an option": (
+        f"{PRETRAIN} --set batch_size=4",
+        'There is no setting "batch_size": it is given apart from the settings, as --batch-size.',
+    ),
     "no setting": (
         f"{PRETRAIN} --set mask_ratio",
         '"mask_ratio" is no setting: expected KEY=VALUE',

@@ -253,11 +253,7 @@ def nearest_setting(name: str, options: Iterable[str], given: Iterable[str] = ()
     'did you mean decoder_heads or decoder_blocks?'
     >>> nearest_setting("maskratio", settings)
     'did you mean mask_ratio?'
-    >>> nearest_setting("batch_size", settings)
-    'it is an option of its own, --batch-size'
     """
-    if name in OPTIONS:
-        return f"it is an option of its own, --{name.replace('_', '-')}"
     said = set(given)
     free = [one for one in options if one not in said]
     close = difflib.get_close_matches(name, free, n=3, cutoff=0.7)
@@ -269,3 +265,25 @@ def nearest_setting(name: str, options: Iterable[str], given: Iterable[str] = ()
         return nearest(name, free)
     last = f" or {near[-1]}" if len(near) > 1 else near[0]
     return f"did you mean {', '.join(near[:-1])}{last}?"
+
+
+def no_setting(
+    name: str, options: Iterable[str], given: Iterable[str] = (), of: str = ""
+) -> InputError:
+    """Make the error of a setting that is not there, with what was probably meant.
+
+    Args:
+        name: the setting.
+        options: all settings.
+        given: the settings that are given beside it.
+        of: words that say what has the settings, with a space before them.
+
+    >>> str(no_setting("maskratio", ["mask_ratio"]))
+    'There is no setting "maskratio": did you mean mask_ratio?'
+    >>> str(no_setting("batch_size", ["mask_ratio"]))
+    'There is no setting "batch_size": it is given apart from the settings, as batch_size.'
+    """
+    what = f'There is no setting "{name}"{of}'
+    if name in OPTIONS:
+        return InputError(what, mend=f"it is given apart from the settings, as {{{name}}}")
+    return InputError(f"{what}: {nearest_setting(name, options, given)}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sslens
-from sslens.errors import InputError, nearest, nearest_setting
+from sslens.errors import InputError, nearest, no_setting
 
 #: the file of the settings of what is no objective
 TASKS = {
@@ -81,5 +81,4 @@ def require_words(
             raise InputError(f'"{override}" is no setting{of}: expected KEY=VALUE.')
         known = (*list_settings(learner), *more)
         if key.strip() not in known:
-            near = nearest_setting(key.strip(), known, given)
-            raise InputError(f'There is no setting "{key}"{of}: {near}')
+            raise no_setting(key.strip(), known, given, of)

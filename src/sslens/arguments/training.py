@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sslens.arguments.declared import require_words
 from sslens.arguments.options import Text
-from sslens.errors import InputError, nearest_setting
+from sslens.errors import InputError, no_setting
 from sslens.settings_file import parse_yaml
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
         if not equals:
             raise InputError(f'"{override}" is no setting: expected KEY=VALUE.')
         if key not in values:
-            near = nearest_setting(key, values, given)
-            raise InputError(f'There is no setting "{key}": {near}')
+            raise no_setting(key, values, given)
         kind = type(values[key])
         try:
             value = parse_yaml(text, key)

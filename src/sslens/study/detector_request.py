@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
-from sslens.errors import InputError, nearest, nearest_setting
+from sslens.errors import InputError, nearest, no_setting
 from sslens.settings_file import parse_yaml
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ class DetectorRequest:
         }
         for key in given:
             if key not in defaults:
-                near = nearest_setting(key, defaults, given)
-                raise InputError(f'There is no setting "{key}" of a detector: {near}')
+                raise no_setting(key, defaults, given, of=" of a detector")
         values = {key: _read(key, text, defaults[key]) for key, text in given.items()}
         blocks = values.pop("blocks", ())
         lengths = {name: values.pop(name, defaults[name]) for name in LENGTHS}
