@@ -374,9 +374,18 @@ def test_a_stop_ends_the_whole_reproduction(
         raise Interrupted("Stopped after step 66", mend="say the same again to go on")
 
     monkeypatch.setattr(Worker, "_run_study", stop)
+    said: list[str] = []
     with pytest.raises(Interrupted, match="Stopped after step 66: say the same again to go on"):
-        run(ReproduceRequest(("cka-blocks", "cka-msn")), tmp_path / "out")
-    assert begun == ["cka-blocks"]
+        run(ReproduceRequest(("cka-blocks", "cka-msn")), tmp_path / "out", say=said.append)
+    assert (begun, said) == (["cka-blocks"], [])
+    # what takes long says so before it begins
+    monkeypatch.setattr("sslens.study.reproduce.find_stored", lambda step: None)
+    with pytest.raises(Interrupted):
+        run(ReproduceRequest(("detection-frozen",)), tmp_path / "long", say=said.append)
+    (cost,) = said
+    assert cost.startswith("detection-frozen    about ") and cost.endswith(
+        " of two processor cores; stopped, it goes on when said again"
+    )
 
 
 def test_stored_results_are_taken_for_the_same_weights_only(

@@ -19,7 +19,14 @@ from sslens.study.choosing import Unmet
 from sslens.study.found_numbers import find_number, name_models, read_claims, read_warning
 from sslens.study.out_folders import claim_page
 from sslens.study.reproduce_request import ReproduceRequest
-from sslens.study.reproduction import Step, describe_data, plan_steps, spell_hours
+from sslens.study.reproduction import (
+    PATIENCE,
+    Step,
+    describe_cost,
+    describe_data,
+    plan_steps,
+    spell_hours,
+)
 from sslens.study.stored_results import find_stored
 
 Spell = Callable[[str, str | None], str]
@@ -59,7 +66,7 @@ def run(
     claim = claim_page(request, command)
     claim.require(out, overwrite=overwrite)
     steps = plan_steps(request, Reach().explain)
-    worker = Worker(request, out, store or Store(home() / "store"), command, spell)
+    worker = Worker(request, out, store or Store(home() / "store"), command, say, spell)
     claim.take(out, overwrite=overwrite)
     done: list[ReproducedExhibit] = []
     noted: set[str] = set()
@@ -105,6 +112,7 @@ class Worker:
         out: the folder of the page.
         store: where results are looked up and kept.
         command: the command that was typed.
+        say: told what a step costs that takes long, before it begins.
         spell: how a parameter is called in a sentence.
     """
 
@@ -112,6 +120,7 @@ class Worker:
     out: Path
     store: Store
     command: str
+    say: Callable[[str], None]
     spell: Spell
 
     def carry_out(self, step: Step) -> ReproducedExhibit:
@@ -126,6 +135,8 @@ class Worker:
             hours = spell_hours(step.setting.hours)
             why = f"it takes about {hours} of two processor cores: name it, or give {{costly=True}}"
             return self._conclude(step, "not run", why)
+        if step.setting.hours > PATIENCE:
+            self.say(f"{step.name:<20}{describe_cost(step)}; stopped, it goes on when said again")
         for old in (FAULT, "verdicts.csv", "report.html"):  # of an earlier run, which may differ
             OwnFiles(folder).remove(folder / old)
         try:

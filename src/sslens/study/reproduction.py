@@ -311,6 +311,15 @@ def describe_data(step: Step) -> str:
     return f"{step.on}{images}{limit}{bank}"
 
 
+def describe_cost(step: Step) -> str:
+    """Say how long a step takes, or what it would take on the authors' weights and ImageNet."""
+    hours = spell_hours(step.setting.hours)
+    if step.on == SHIPPED:
+        return f"about {hours} of two processor cores"
+    cost = f"about {hours} of one GPU like an H200, estimated"
+    return cost if step.on == AUTHORS else f"on the authors' weights and images {cost}"
+
+
 def spell_hours(hours: float) -> str:
     """Write a time in minutes or hours.
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from sslens.errors import as_argument, spell_parameters
 from sslens.study.reproduce_request import ReproduceRequest
 from sslens.study.reproduction import (
-    AUTHORS,
     SHIPPED,
     Step,
+    describe_cost,
     describe_data,
     list_fetched,
     plan_steps,
@@ -65,7 +65,7 @@ def describe_step(step: Step, spell: Spell = as_argument) -> Iterator[str]:
         if stored or step.costly:
             yield spell_parameters(f"{indent}{lacks[-1]}", spell)
     if not (step.lacks or step.costly or stored):
-        yield f"{indent}{_describe_cost(step)}"
+        yield f"{indent}{describe_cost(step)}"
     if step.why:
         yield spell_parameters(f"{indent}not on the authors' weights: {step.why}", spell)
     fetched = list_fetched(step)
@@ -75,12 +75,3 @@ def describe_step(step: Step, spell: Spell = as_argument) -> Iterator[str]:
         yield f"{indent}fetches {', '.join(card.name for card in fetched)}{size}"
     for name, why in step.left_out.items():
         yield spell_parameters(f"{indent}without: {name}: {why}", spell)
-
-
-def _describe_cost(step: Step) -> str:
-    """How long a step takes, or what it would take on the authors' weights and ImageNet."""
-    hours = spell_hours(step.setting.hours)
-    if step.on == SHIPPED:
-        return f"about {hours} of two processor cores"
-    cost = f"about {hours} of one GPU like an H200, estimated"
-    return cost if step.on == AUTHORS else f"on the authors' weights and images {cost}"
