@@ -383,6 +383,16 @@ CASES = {
         },
     ),
 }
+#: cases in which an analysis goes most of its ways; the others are more of the same
+TELLING = (
+    "one model alone",
+    "no class token",
+    "pixels alone",
+    "constant taps",
+    "both families",
+    "one family before and after, in one minibatch",
+)
+SLOW = pytest.mark.slow
 
 
 @functools.cache
@@ -439,7 +449,13 @@ def as_data(figure: Figure) -> list[Any]:
     return shown
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.replace(" ", "-"))
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.replace(" ", "-"), marks=[] if case in TELLING else [SLOW])
+        for case in CASES
+    ],
+)
 @pytest.mark.parametrize("name", names("analyses"))
 def test_contract(name: str, case: str) -> None:
     module, given = plugin("analyses", name), given_of(case)

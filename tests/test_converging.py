@@ -113,7 +113,7 @@ def plainly(head: Head, point: Point, cap: int) -> tuple[float, int]:
     return best, at
 
 
-@pytest.mark.parametrize("layers", [2, 3])
+@pytest.mark.parametrize("layers", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_head_is_trained_as_by_a_plain_loop(layers: int) -> None:
     head = Head((CLS,), layers)
     found = train_converged(TRAIN, VALIDATION, [head], rounds=0, dtype=torch.float64)[head]
@@ -193,6 +193,7 @@ def test_a_point_inside_that_is_as_good_is_chosen() -> None:
         assert (place, widening.find_edges(points, points[place])) == (chosen, edges)
 
 
+@pytest.mark.slow
 def test_two_layers_tell_what_one_line_cannot() -> None:
     head = Head((CLS,), 2)
     found = train_converged(TRAIN, VALIDATION, [head], rounds=6)[head]

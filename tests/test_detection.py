@@ -281,7 +281,7 @@ def test_a_cnn_is_read_after_its_four_stages(scenes: DetectionSet, tuned: bool) 
 # runs
 
 
-@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize("tuned", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_stopped_and_resumed_a_run_ends_with_the_same_weights(
     model: Backbone, scenes: DetectionSet, maps: CachedMaps, tmp_path: Path, tuned: bool
 ) -> None:

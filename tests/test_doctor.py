@@ -23,7 +23,13 @@ def file(tmp_path: Path, tree: Any) -> Path:
     return tmp_path / "file.pth"
 
 
-@pytest.mark.parametrize("layout", EXAMPLES)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param(layout, marks=[pytest.mark.slow] if place % 4 else [])
+        for place, layout in enumerate(EXAMPLES)
+    ],
+)
 def test_every_layout_is_told(layout: str, tmp_path: Path) -> None:
     for name, case in EXAMPLES[layout]().items():
         options = dict(case.options) if layout != "sslens" else {}

@@ -383,9 +383,8 @@ def test_a_stop_ends_the_whole_reproduction(
     with pytest.raises(Interrupted):
         run(ReproduceRequest(("detection-frozen",)), tmp_path / "long", say=said.append)
     (cost,) = said
-    assert cost.startswith("detection-frozen    about ") and cost.endswith(
-        " of two processor cores; stopped, it goes on when said again"
-    )
+    assert cost.startswith("detection-frozen    about ")
+    assert cost.endswith(" of two processor cores; stopped, it goes on when said again")
 
 
 def test_stored_results_are_taken_for_the_same_weights_only(

@@ -289,6 +289,7 @@ def test_a_cnn_for_small_images_is_loaded_and_tuned_as_it_was_trained(
     assert sslens.load(tmp_path / "ft").about.arch == arch
 
 
+@pytest.mark.slow
 def test_the_recipe_of_a_resnet_is_meant_unless_another_is_given(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

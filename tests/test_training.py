@@ -471,9 +471,16 @@ def _shares(case: str) -> bool:
 SHARED = [case for case in CASES if _shares(case)]
 
 
+def _many(case: str, parts: int) -> Any:
+    """Processes that begin take seconds each: MSN shares most and DINO is in parts, the others are
+    more of the same."""
+    fast = (case, parts) in (("msn", 1), ("dino", 2))
+    return pytest.param(case, parts, marks=[] if fast else [pytest.mark.slow])
+
+
 @pytest.mark.parametrize(
     ("objective", "accumulate"),
-    [_marked(each, 1) for each in SHARED] + [_marked(each, 2) for each in DIVISIBLE],
+    [_many(each, 1) for each in SHARED] + [_many(each, 2) for each in DIVISIBLE],
 )
 def test_two_processes_train_as_one(
     larger: dict[str, Path], tmp_path: Path, objective: str, accumulate: int
@@ -483,6 +490,7 @@ def test_two_processes_train_as_one(
     alike(tmp_path, one, tolerance=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "accumulate"), [("supervised-on-resnet", 1), ("dino", 2)])
 def test_two_processes_with_recomputed_blocks_train_as_one(
     larger: dict[str, Path], tmp_path: Path, case: str, accumulate: int

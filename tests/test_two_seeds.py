@@ -29,6 +29,7 @@ def write_network(folder: Path, seed: int, family: str, objective: str) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_two_trainings_a_side_have_an_interval_and_decide_nothing(tmp_path: Path) -> None:
     roles = [("JE", "dino"), ("REC", "mae"), ("JE", "dino"), ("REC", "mae")]
     files = tuple(
