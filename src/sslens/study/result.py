@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sslens.statistics.verdicts import Verdict
     from sslens.study.out_folders import Claim
 
+#: the table that a terminal shows in the place of a paragraph
+INVARIANCES = "invariance/changes"
 #: what one name in `Tables` or `Figures` stands for
 Kept = TypeVar("Kept")
 
@@ -256,6 +258,7 @@ class Result:
             path: where the report was saved.
         """
         from sslens.report.writing.answer import Told, write_answer
+        from sslens.report.writing.invariance_grid import make_grid
         from sslens.report.writing.left_over import write_left
         from sslens.study.report_files import ANSWER
 
@@ -265,7 +268,11 @@ class Result:
         choice = "" if self.front is None else self.front.choice
         matched = "cka-finetune/matched"
         changes = write_left(self.tables[matched], width) if matched in self.tables else ""
-        told = Told(self.title, self.notes, findings, path, ANSWER if path else "", choice, changes)
+        grid = None
+        if len(findings) == 1 and INVARIANCES in self.tables:  # else other answers would be lost
+            grid = make_grid(self.tables[INVARIANCES], f"tables/{INVARIANCES}.csv" if path else "")
+        saved = ANSWER if path else ""
+        told = Told(self.title, self.notes, findings, path, saved, choice, changes, grid)
         return write_answer(self.answered.frame.to_dict("records"), told, width)
 
     def to_json(self) -> Mapping[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any, Literal, final
 from sslens.comparisons.likeness import is_unlike
 from sslens.errors import Caution
 from sslens.report.writing.alike import write_as_pixels
-from sslens.report.writing.answer_notes import count_lines, cut, wrap, write_notes
+from sslens.report.writing.answer_grid import Grid, write_grid
+from sslens.report.writing.answer_notes import count_lines, cut, wrap, write_findings, write_notes
 from sslens.report.writing.answer_rows import (
     LEAST_SAID,
     choose_rows,
@@ -116,6 +117,7 @@ class Told:
         saved: the name of the file with all rows; empty where there is none.
         choice: which model to use, or why none is to be preferred; empty where nothing is said.
         changes: what became of models by fine-tuning; empty where nothing is said.
+        grid: what is shown in the place of the findings where it fits.
     """
 
     title: str
@@ -125,6 +127,7 @@ class Told:
     saved: str = ""
     choice: str = ""
     changes: str = ""
+    grid: Grid | None = None
 
 
 def write_answer(
@@ -158,25 +161,18 @@ def write_answer(
         body = whole[0] if whole else bodies[len(reserved) - 1]
     else:
         least = max(min(2, len(told.notes)), _reserve(told, width, room)[0])
-        body = _write_findings(told, width, room - least)
+        body = _write_found(told, width, room - least)
     where = "the report" if told.path else "`notes`"
     notes = write_notes(told.notes, where, width, max(1, room - len(body)))
     lines = [*head, *body, *(AnswerLine(text, "note") for text in notes), *path]
     return _make_room(lines) if known else lines
 
 
-def _write_findings(told: Told, width: int, room: int) -> list[AnswerLine]:
-    """Write what was found, the first finding first; where the rest does not fit, it is said where
-    all of it is."""
-    lines: list[str] = []
-    ending = f" … (whole in {'the report' if told.path else '`findings`'})"
-    for number, one in enumerate(told.findings):
-        free, last = room - len(lines), number == len(told.findings) - 1
-        whole = wrap(one, width)
-        if len(whole) > free - (not last):
-            lines += cut(" ".join(told.findings[number:]), width, free, ending)
-            break
-        lines += whole
+def _write_found(told: Told, width: int, room: int) -> list[AnswerLine]:
+    """Write the grid where there is one that fits, else what was found."""
+    lines = [] if told.grid is None else write_grid(told.grid, width, room)
+    where = "the report" if told.path else "`findings`"
+    lines = lines or write_findings(told.findings, where, width, room)
     return [AnswerLine(text, "finding") for text in lines]
 
 

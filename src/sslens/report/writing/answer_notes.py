@@ -1,4 +1,5 @@
-"""The notes below an answer in a terminal: cautions first, and how many more there are."""
+"""The findings of an answer in a terminal, and the notes below it: cautions first, and how many
+more there are."""
 
 import textwrap
 from collections.abc import Sequence
@@ -41,6 +42,24 @@ def write_notes(notes: Sequence[str], where: str, width: int, room: int) -> list
         left = left[1:]
     if left or is_cut:
         lines += wrap(_count_left(left, where, more=bool(lines), is_cut=is_cut), width)
+    return lines
+
+
+def write_findings(findings: Sequence[str], where: str, width: int, room: int) -> list[str]:
+    """Write what was found, the first finding first; where the rest does not fit, it is said where
+    all of it is.
+
+    >>> write_findings(["One.", "Another finding, that is far longer."], "the page", 32, 2)
+    ['One.', 'Another … (whole in the page)']
+    """
+    lines: list[str] = []
+    for number, one in enumerate(findings):
+        free, last = room - len(lines), number == len(findings) - 1
+        whole = wrap(one, width)
+        if len(whole) > free - (not last):
+            rest = " ".join(findings[number:])
+            return lines + cut(rest, width, free, f" … (whole in {where})")
+        lines += whole
     return lines
 
 
