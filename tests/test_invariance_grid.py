@@ -39,7 +39,7 @@ def make_changes(levels: Mapping[tuple[str, float], float] = LEVELS) -> pd.DataF
 
 def show(width: int, changes: pd.DataFrame | None = None) -> list[str]:
     grid = make_grid(make_changes() if changes is None else changes, "changes.csv")
-    told = Told("blind", findings=["One sentence."], path="report.html", grid=grid)
+    told = Told("blind", findings=["One sentence of -0.5."], path="report.html", grid=grid)
     return [line.text for line in write_answer([], told, width)]
 
 
@@ -63,7 +63,7 @@ def test_a_narrow_terminal_leaves_out_controls_then_intervals_then_the_table() -
     values = show(74)
     assert "Intervals: in the report." in " ".join(values)
     assert "grey           0.90        0.95        1.00         1.00         0.80" in values
-    assert "One sentence." in show(40)
+    assert "One sentence of −0.5." in show(40)
 
 
 def test_of_many_transforms_those_that_tell_models_apart_are_shown() -> None:
@@ -87,6 +87,6 @@ def test_what_is_not_defined_has_a_dash_and_no_model_no_table() -> None:
     assert "grey           –           –           1.00" in "\n".join(show(120, changes))
     controls = changes[changes.control]
     assert make_grid(controls) is None
-    told = Told("blind", findings=["One sentence."])
+    told = Told("blind", findings=["One sentence of -0.5."])
     for grid in (None, make_grid(controls)):
-        assert "One sentence." in [line.text for line in write_answer([], replace(told, grid=grid))]
+        assert "One sentence of −0.5." in [line.text for line in write_answer([], replace(told, grid=grid))]

@@ -172,7 +172,8 @@ def _write_found(told: Told, width: int, room: int) -> list[AnswerLine]:
     """Write the grid where there is one that fits, else what was found."""
     lines = [] if told.grid is None else write_grid(told.grid, width, room)
     where = "the report" if told.path else "`findings`"
-    lines = lines or write_findings(told.findings, where, width, room)
+    findings = [set_minus(one) for one in told.findings]
+    lines = lines or write_findings(findings, where, width, room)
     return [AnswerLine(text, "finding") for text in lines]
 
 
