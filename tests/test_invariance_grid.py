@@ -89,4 +89,6 @@ def test_what_is_not_defined_has_a_dash_and_no_model_no_table() -> None:
     assert make_grid(controls) is None
     told = Told("blind", findings=["One sentence of -0.5."])
     for grid in (None, make_grid(controls)):
-        assert "One sentence of −0.5." in [line.text for line in write_answer([], replace(told, grid=grid))]
+        assert "One sentence of −0.5." in [
+            line.text for line in write_answer([], replace(told, grid=grid))
+        ]

@@ -364,7 +364,7 @@ def test_a_failing_step_is_named_and_the_others_go_on(
 
 
 def test_a_stop_ends_the_whole_reproduction(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever stops a training means all exhibits, and none of them has failed."""
     begun: list[str] = []
@@ -385,6 +385,13 @@ def test_a_stop_ends_the_whole_reproduction(
     (cost,) = said
     assert cost.startswith("detection-frozen    about ")
     assert cost.endswith(" of two processor cores; stopped, it goes on when said again")
+    # of models that are not known nothing is known
+    own = {"mae": str(tmp_path / "mine.pth")}
+    Path(own["mae"]).touch()
+    mine = ReproduceRequest(("knn-depth",), images=folder, models=own, alone=True)
+    with pytest.raises(Interrupted):
+        run(mine, tmp_path / "mine", say=said.append)
+    assert said == [cost]
 
 
 def test_stored_results_are_taken_for_the_same_weights_only(

@@ -21,6 +21,7 @@ from sslens.study.out_folders import claim_page
 from sslens.study.reproduce_request import ReproduceRequest
 from sslens.study.reproduction import (
     PATIENCE,
+    YOURS,
     Step,
     describe_cost,
     describe_data,
@@ -135,7 +136,7 @@ class Worker:
             hours = spell_hours(step.setting.hours)
             why = f"it takes about {hours} of two processor cores: name it, or give {{costly=True}}"
             return self._conclude(step, "not run", why)
-        if step.setting.hours > PATIENCE:
+        if step.setting.hours > PATIENCE and step.on != YOURS:  # of which nothing is known
             self.say(f"{step.name:<20}{describe_cost(step)}; stopped, it goes on when said again")
         for old in (FAULT, "verdicts.csv", "report.html"):  # of an earlier run, which may differ
             OwnFiles(folder).remove(folder / old)
