@@ -169,6 +169,35 @@ def test_a_change_is_found_by_kind_and_block() -> None:
     assert sentences[3] == "tuned alone has head.weight."
 
 
+def test_what_lies_beside_a_branch_is_its_own_and_no_backbone(tmp_path: Path) -> None:
+    """Each branch has its projector under one name, and neither the other's; a queue both have."""
+    state: dict[str, torch.Tensor] = {"net.queue": torch.ones(3)}
+    trunks = {"student": ARCH.build(0).state_dict(), "teacher": ARCH.build(1).state_dict()}
+    for number, (branch, trunk) in enumerate(trunks.items()):
+        state |= {f"net.{branch}.f.{key}": value for key, value in trunk.items()}
+        state[f"net.{branch}.g.0.weight"] = torch.full((2, 2), number + 1.0)
+    path = tmp_path / "last.safetensors"
+    save_file({key: value.contiguous() for key, value in state.items()}, path)
+    sources = [f"{path}@heads={ARCH.heads},branch={branch}" for branch in trunks]
+    one, other = (read_weights(source) for source in sources)
+    beside = {"g.0.weight", "net.queue"}
+    for own, branch in ((one, "student"), (other, "teacher")):
+        assert {name for name, value in own.tensors.items() if value.beside} == beside
+        assert own.tensors["g.0.weight"].keys == (f"net.{branch}.g.0.weight",)
+    tables, sentences = compare(one, other)
+    (pair,) = tables["pairs"].to_dict("records")
+    count = len(trunks["student"])
+    assert (pair["measured"], pair["backbone_a"], pair["backbone_b"]) == (count, count, count)
+    assert pair["parameters"] == sum(value.numel() for value in trunks["student"].values())
+    first, second = (
+        torch.cat([one.double().flatten() for one in own.values()]) for own in trunks.values()
+    )
+    assert pair["relative"] == pytest.approx(float((second - first).norm() / first.norm()))
+    # of the projector (1, 1, 1, 1) to (2, 2, 2, 2), and of the queue nothing: 2 / √(4 + 3)
+    assert pair["head"] == pytest.approx(2 / 7**0.5)
+    assert f"over all {count} tensors of the backbone; the head changed by 76%" in sentences[0]
+
+
 def test_buffers_are_no_weights(tmp_path: Path) -> None:
     """Statistics are told apart, counters left out, and the answer is the path's backbone."""
     before = {

@@ -429,6 +429,10 @@ def test_stored_results_are_taken_for_the_same_weights_only(
             overwrite=True,
         )
         assert said[0].startswith("detection-frozen    stored, on shipped models")
+    page = (tmp_path / "out" / "reproduce.html").read_text()
+    linked = re.findall(r'<a href="(detection-frozen/[^"]*)">([^<]*)</a>', page)
+    assert linked == [("detection-frozen/tables/detection-frozen/models.csv", "models.csv")]
+    assert (tmp_path / "out" / linked[0][0]).is_file()
     assert any("box AP, MAE: published 30.25, found 25.00; not comparable" in line for line in said)
 
 

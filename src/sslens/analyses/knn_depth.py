@@ -154,10 +154,10 @@ def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int 
     vote, as have the tables of families: `families-by-depth` JE less REC after every block, and
     `families-parting` the depth from which JE stays above REC. `probes` and `families-probes` hold
     a linear probe of the last block against 20-NN there, where there are images enough for one.
-    `choices` has the tap, pooling and kind of features to use of each model, chosen on a third of
-    the images and judged on the others, and `disagreements` images that one model has right and
-    another wrong. `neighbours` has the nearest neighbours of two images after each layer. The seed
-    is that of the split for probes.
+    `choices` has the tap, pooling and kind of features to use of each model, chosen on about a
+    third of the images and judged on the others, and `disagreements` images that one model has
+    right and another wrong. `neighbours` has the nearest neighbours of two images after each layer.
+    The seed is that of the split for probes.
     """
     classified = {
         name: list(_classify(name, features, labels, control=models.is_control(name)))

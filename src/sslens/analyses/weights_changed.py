@@ -14,6 +14,7 @@ from sslens.comparisons.weight_changes import (
     NOTHING,
     OTHER_NETWORKS,
     join_changes,
+    list_backbone,
     list_blocks,
     list_groups,
 )
@@ -159,9 +160,10 @@ def _list_rows(pair: WeightPair) -> Iterator[tuple[str, Row]]:
     row = _describe_pair(pair)
     yield "pairs", names | row
     compared = pair.compared if row["state"] != OTHER_NETWORKS else []
-    blocks = list_blocks(one.name for one, _ in compared)
-    kinds = [pair.kinds[one.name] for one, _ in compared]
-    for block, kind, places in list_groups([one.name for one, _ in compared], kinds):
+    tensors = [one.name for one, _ in compared]
+    kinds = [pair.kinds[name] for name in tensors]
+    blocks = list_blocks(list_backbone(tensors, kinds))
+    for block, kind, places in list_groups(tensors, kinds):
         changes = [compared[place][1] for place in places]
         if not changes:
             continue

@@ -111,7 +111,8 @@ def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
     last layer with its usual pooling, on the test images, which played no part in the choice. If
     several probes tie, the usual one comes first, then the simplest one. Probes that have not
     converged, or with a setting at the end of those that were tried, are left out. Without probes
-    it is k-NN that is recommended, chosen on a third of the images and compared on the others.
+    it is k-NN that is recommended, chosen on about a third of the images and compared on the
+    others.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.

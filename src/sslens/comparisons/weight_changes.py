@@ -279,14 +279,24 @@ def list_groups(names: Sequence[str], kinds: Sequence[str]) -> Iterator[tuple[st
     [('0', '', [1]), ('0', 'norm', [1]), ('0', 'statistics', [2])]
     """
     yield "", "", _list_backbone(range(len(names)), kinds)
-    blocks = [find_block(name) or "" for name in names]
+    own_blocks = {name: find_block(name) or "" for name in list_backbone(names, kinds)}
+    blocks = [own_blocks.get(name, "") for name in names]  # a decoder's blocks are none
     for kind in dict.fromkeys(kinds):
         yield "", kind, [place for place, own in enumerate(kinds) if own == kind]
-    for block in list_blocks(names):
+    for block in list_blocks(own_blocks):
         inside = [place for place, own in enumerate(blocks) if own == block]
         yield block, "", _list_backbone(inside, kinds)
         for kind in dict.fromkeys(kinds[place] for place in inside):
             yield block, kind, [place for place in inside if kinds[place] == kind]
+
+
+def list_backbone(names: Sequence[str], kinds: Sequence[str]) -> list[str]:
+    """List the tensors that are in no head.
+
+    >>> list_backbone(["blocks.0.norm1.bias", "decoder_blocks.0.norm1.bias"], ["norm", "head"])
+    ['blocks.0.norm1.bias']
+    """
+    return [name for name, kind in zip(names, kinds, strict=True) if kind != "head"]
 
 
 def _list_backbone(places: Iterable[int], kinds: Sequence[str]) -> list[int]:

@@ -76,8 +76,14 @@ class WeightPair:
 
     @functools.cached_property
     def kinds(self) -> Mapping[str, str]:
-        """The kind of layer of each tensor, by its name (`find_kinds`)."""
-        return find_kinds({one.name: one.first.value for one in self.tensors})
+        """The kind of layer of each tensor, by its name (`find_kinds`); parameters beside the
+        backbone, such as a projector's or a decoder's, are a head's."""
+        kinds = find_kinds({one.name: one.first.value for one in self.tensors})
+        beside = {one.name for one in self.tensors if one.first.beside}
+        return {
+            name: "head" if name in beside and kind not in (*BUFFERS, "counter") else kind
+            for name, kind in kinds.items()
+        }
 
     @property
     def counted(self) -> list[TensorPair]:
@@ -103,11 +109,7 @@ class WeightPair:
         Args:
             side: whose they are, "a", "b" or "both".
         """
-        own = [
-            one
-            for one in self.counted
-            if self.kinds[one.name] not in (*BUFFERS, "head") and not one.first.beside
-        ]
+        own = [one for one in self.counted if self.kinds[one.name] not in (*BUFFERS, "head")]
         if side == "both":
             return sum(one.change is not None for one in own)
         return sum(getattr(one, side) is not None for one in own)

@@ -149,8 +149,8 @@ def leave_out_unknown(table: Table) -> Table:
 
 def answer_sweeps(sweeps: "Sequence[Sweep]") -> Table:
     """Make the table of the answer of k-NN alone, with a row for each sweep: the usual choice, or
-    what was chosen on a third of the images where that is better on the others, which judge both;
-    of controls what was chosen."""
+    what was chosen on about a third of the images where that is better on the others, which judge
+    both; of controls what was chosen."""
     pixels = next((sweep for sweep in sweeps if sweep.model == PIXELS), None)
     rows = []
     for sweep in sweeps:

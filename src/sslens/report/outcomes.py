@@ -73,6 +73,7 @@ class ReproducedExhibit:
             not run.
         claims: the verdicts on its claims.
         report: the path of its own report, relative to the page; None where there is none.
+        tables: where there is none, the paths of its tables.
     """
 
     exhibit: Exhibit
@@ -84,3 +85,4 @@ class ReproducedExhibit:
     numbers: tuple[ComparedNumber, ...] = ()
     claims: tuple[JudgedClaim, ...] = ()
     report: str | None = None
+    tables: tuple[str, ...] = ()

@@ -36,8 +36,8 @@ def knn(
     """Classify images by k-NN at every layer, pooling, k and temperature, as `sslens knn` does;
     nothing is written but the store.
 
-    `.answer` has what was chosen on a third of the images, judged on the others, with a row a model
-    or control; `.tables["knn"]` has every choice.
+    `.answer` has what was chosen on about a third of the images, judged on the others, with a row
+    a model or control; `.tables["knn"]` has every choice.
 
     Args:
         model: a model as `sslens.compare` takes it, a folder of stored features, or Features.

@@ -230,7 +230,8 @@ class Worker:
             ComparedNumber(one, find_number(folder, one.found, names), differs)
             for one in step.exhibit.published
         )
-        report = folder / "report.html"
+        has_report = (folder / "report.html").is_file()
+        tables = [] if has_report else sorted((folder / "tables").rglob("*.csv"))
         return ReproducedExhibit(
             exhibit=step.exhibit,
             state=state,
@@ -240,7 +241,8 @@ class Worker:
             notes=(*self._list_notes(step), *faults, *filter(None, (read_warning(folder),))),
             numbers=numbers,
             claims=tuple(read_claims(folder, step.exhibit.claims)),
-            report=f"{step.name}/report.html" if report.is_file() else None,
+            report=f"{step.name}/report.html" if has_report else None,
+            tables=tuple(path.relative_to(self.out).as_posix() for path in tables),
         )
 
     def _conclude(self, step: Step, state: State, why: str) -> ReproducedExhibit:

@@ -3,6 +3,7 @@ by side, whoever wrote them. A file is read without torch, and no network is bui
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -238,22 +239,55 @@ def _list_tensors(contents: Contents, found: Recognised) -> Iterator[tuple[str, 
 
 def _name_others(found: Recognised) -> Iterator[tuple[str, str, str]]:
     """List the keys beside the network in its state dict, each with its name here and the reason
-    for which the network does not have it; the file's other networks are left out."""
+    for which the network does not have it. The file's other networks are left out, and what lies
+    with them: "teacher.head.bias" is the twin's of "student.backbone", with "teacher.backbone"."""
     trunk = found.claim.branches[found.branch]
-    twins = tuple(
+    twins = [
         other.prefix
         for other in found.claim.branches.values()
-        if other != trunk and other.state == trunk.state and other.prefix
-    )
-    twins = tuple(prefix for prefix in twins if not trunk.prefix.startswith(prefix))
+        if other != trunk and other.state == trunk.state and other.prefix != trunk.prefix
+    ]
+
+    def is_ours(key: str) -> bool:
+        return all(
+            _count_shared(key, trunk.prefix) >= _count_shared(key, twin)
+            for twin in twins
+            if not trunk.prefix.startswith(twin)
+        )
+
     entries = [
         entry
         for entry in found.account
-        if entry.into is None and entry.state == trunk.state and not entry.key.startswith(twins)
+        if entry.into is None and entry.state == trunk.state and is_ours(entry.key)
     ]
     for entry in entries:
         reason, last = entry.reason, entry.key.rpartition(".")[2]
         alike = [one for one in entries if one.reason == reason and one.key.endswith(f".{last}")]
-        own = entry.key.removeprefix(trunk.prefix)
+        own = _drop_parent(entry.key.removeprefix(trunk.prefix), trunk.prefix, twins)
         name = f"{HEADS[reason]}.{last}" if reason in HEADS and len(alike) == 1 else own
         yield entry.key, name, reason
+
+
+def _drop_parent(key: str, prefix: str, twins: Iterable[str]) -> str:
+    """A key without what it has in common with a network's prefix, where it has less in common with
+    those of all others; else as it is, so that it has one name in each.
+
+    >>> _drop_parent("net.student.g.bias", "net.student.f.", ["net.teacher.f."])
+    'g.bias'
+    >>> _drop_parent("net.queue", "net.student.f.", ["net.teacher.f."])
+    'net.queue'
+    """
+    own = _count_shared(key, prefix)
+    most = max((_count_shared(key, twin) for twin in twins), default=own)
+    return ".".join(key.split(".")[own:]) if own > most else key
+
+
+def _count_shared(key: str, prefix: str) -> int:
+    """The first parts that a key and a prefix have in common.
+
+    >>> _count_shared("net.teacher.g.bias", "net.teacher.f.")
+    2
+    """
+    parts = prefix.removesuffix(".").split(".")
+    pairs = zip(key.split("."), parts, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))

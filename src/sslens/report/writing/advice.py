@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from sslens.claims.advice import KnnChoice, ProbeChoice, Recommendation
 from sslens.comparisons.readings import name_features, name_pooling
-from sslens.report.writing.numbers import compare, spell_points, spell_share
+from sslens.report.writing.numbers import compare, spell_count, spell_points, spell_share
 
 
 def sentences(
@@ -22,7 +22,7 @@ def sentences(
     images = recommendations[0].usual.accuracy.n
     trained = recommendations[0].usual.layers > 0
     few = recommendations[0].chosen_on
-    made = f"{few or ''} validation images".lstrip() if trained else "a third of the images"
+    made = f"{few or ''} validation images".lstrip() if trained else _name_third(few)
     judged = f"{images} test images" if trained else f"the {images} others"
     among = ", among probes that have converged" if trained else ", among 20-NN with weighted votes"
     how = (
@@ -67,7 +67,12 @@ def _name_options(one: Recommendation) -> tuple[str, str]:
     """Name what was chosen from, and the images that decided."""
     if one.usual.layers:
         return "probes", "the validation images"
-    return "choices", "a third of the images"
+    return "choices", _name_third(one.chosen_on)
+
+
+def _name_third(chosen_on: int) -> str:
+    """Name the images on which neighbours were chosen, about a third of all."""
+    return f"{spell_count(chosen_on)} of the images" if chosen_on else "about a third of the images"
 
 
 def _write_pixels(one: Recommendation) -> str:

@@ -31,8 +31,8 @@ def write_card(one: Recommendation, *, places: bool = False) -> Card:
         f"chosen of {one.probes} probes on {count}validation images{hardly}, judged on {judged}"
         " test images"
         if one.usual.layers
-        else f"chosen of {one.probes} on a third of the images{hardly}, judged on the {judged}"
-        " others"
+        else f"chosen of {one.probes} on {count or 'about a third of the '}images{hardly}, judged"
+        f" on the {judged} others"
     )
     return Card(
         one.model,

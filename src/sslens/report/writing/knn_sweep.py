@@ -49,8 +49,8 @@ def _write_gain(gain: Estimate) -> str:
         return "There are too few images to tell what choosing is worth."
     verdict = "more" if gain.sign > 0 else "not clearly more"
     return (
-        f"A best that is chosen on a third of the images has {spell_points(gain)} on the others:"
-        f" {verdict} than usual."
+        f"A best that is chosen on about a third of the images has {spell_points(gain)} on the"
+        f" others: {verdict} than usual."
     )
 
 
