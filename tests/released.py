@@ -520,18 +520,14 @@ def sequence(state: Mapping[str, Tensor]) -> State:
 
 def _solo() -> dict[str, Example]:
     network, momentum = vit("learned", 1), vit("learned", 2)
-    state = under("backbone.", network.state_dict()) | head(
-        "projector.0.weight", "predictor.0.bias"
-    )
-    state |= head("classifier.weight", "classifier.bias")
+    state = under("backbone.", network.state_dict())
+    state |= head("projector.0.weight", "classifier.weight", "classifier.bias", "predictor.0.bias")
     twins = state | under("momentum_backbone.", momentum.state_dict())
     twins |= head("momentum_projector.0.weight", "momentum_classifier.weight", "queue")
     known: dict[str, Any] = {"objective": None, "family": "JE"}
     backbone = {**HEADS, "branch": "backbone"}
     return {
-        "Barlow Twins": Example(
-            network, {"state_dict": state, **LIGHTNING}, options=HEADS, **known
-        ),
+        "SimSiam": Example(network, {"state_dict": state, **LIGHTNING}, options=HEADS, **known),
         "BYOL": Example(momentum, {"state_dict": twins, **LIGHTNING}, options=HEADS, **known),
         "BYOL's trained network": Example(
             network, {"state_dict": twins, **LIGHTNING}, options=backbone, **known
@@ -594,6 +590,13 @@ def _lightning() -> dict[str, Example]:
         ),
         "compiled and sharded": Example(
             network, {"state_dict": compiled, **LIGHTNING}, None, options=HEADS
+        ),
+        # also what SimCLR of solo-learn is: no family is told
+        "supervised, with a projector": Example(
+            network,
+            {"state_dict": plain | linear("classifier") | head("projector.0.weight"), **LIGHTNING},
+            None,
+            options=HEADS,
         ),
         **{
             f"supervised, with {name}": Example(

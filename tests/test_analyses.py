@@ -796,6 +796,16 @@ def test_a_sentence_says_which_images_chose_and_which_judge() -> None:
     assert f", has {row[which + 'accuracy']:.1%} [" in said
     assert f"] on the {row.images} images that did not choose, " in said
     assert f"{100 * row[which + 'over_pixels']:+.1f} points [" in said
+    # of several that are as good the one that is to be used is named
+    frame = first_table(results).copy()
+    weighted = (frame.model == name) & (frame.vote == "weighted")
+    frame.loc[weighted, "accuracy"] = best
+    [(accuracies, table), *_] = results.tables.items()
+    tied = Results({**results.tables, accuracies: Table(frame, table.units)})
+    (said,) = [one for one in write("knn-depth", tied) if one.startswith(name)]
+    place = said.split("what is to be used, the ")[1].split(", has ")[0]  # "CLS token at blocks.1"
+    pooling, tap = place.split(" at ")
+    assert said.startswith(f"{name} separates the classes best at {tap} with the {pooling}: 20-NN")
     # without images that judge, only that these chose
     alone = Results({one: own for one, own in results.tables.items() if one != "choices"})
     (said,) = [one for one in write("knn-depth", alone) if one.startswith(name)]

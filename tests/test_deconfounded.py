@@ -32,7 +32,12 @@ from sslens.plan import Plan
 from sslens.report.writing import sentences
 from sslens.store import Store
 from sslens.study import Study, run
-from sslens.study.members import Member, describe_same, describe_uncontrolled
+from sslens.study.members import (
+    Member,
+    describe_same,
+    describe_uncontrolled,
+    find_untrained,
+)
 from sslens.study.related import describe_related
 from sslens.zoo.arrays import Array
 from sslens.zoo.weights import NamedTensor, Weights
@@ -316,12 +321,27 @@ def test_a_model_without_an_untrained_control_is_named_beside_others() -> None:
         Member("random #1", True, model=other),
         Member("pixels", True, model=pixels),
     ]
-    assert describe_uncontrolled(members) == [
+    assert describe_uncontrolled(members, {}) == [
         "ours has no untrained control: those here are of vit_nano_patch8_32. Give a copy with"
         " random weights as one more model, to see what its training added."
     ]
-    assert describe_uncontrolled(members[1:]) == []
-    assert describe_uncontrolled(members[:2]) == []
+    # a copy with random weights among the models is no control by its name
+    copy = Member(
+        "copy", False, model=other.copy_with(about=replace(other.about, arch=None, family=None))
+    )
+    assert find_untrained([members[0], copy]) == {
+        "The network seems untrained: all 9 normalisations are as at initialisation (weight 1,"
+        " bias 0).": ["copy"]
+    }
+    found = find_untrained([*members, copy])
+    assert describe_uncontrolled([*members, copy], found) == [
+        "ours has no untrained control: those here are of vit_nano_patch8_32. copy seems untrained"
+        " and is no control by name: where the architecture is the same, the difference to it says"
+        " what its training added."
+    ]
+    assert describe_uncontrolled([*members[1:], copy], found) == []
+    assert describe_uncontrolled(members[1:], {}) == []
+    assert describe_uncontrolled(members[:2], {}) == []
 
 
 def test_a_fingerprint_of_the_pixels_serves_as_their_grams(tmp_path: Path) -> None:

@@ -134,8 +134,7 @@ def test_heads_in_the_settings_of_a_file_are_read(tmp_path: Path, place: str) ->
     assert model.network.blocks[0].attn.num_heads == 4
     found = doctor.examine(tmp_path / "a.pth")
     assert found.facts["heads"] == f"4 of attention: {place} in the file says num_heads 4"
-    assert found.line is not None
-    assert found.line.endswith("num_heads=4)")
+    assert found.line == f"sslens.load({str(tmp_path / 'a.pth')!r})"  # which is enough, as above
     with pytest.warns(UserWarning, match="2 heads of attention as you asked, but .*num_heads 4"):
         asked: Any = zoo.load(tmp_path / "a.pth", heads=2)
     assert asked.network.blocks[0].attn.num_heads == 2

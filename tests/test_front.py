@@ -50,7 +50,7 @@ from sslens.report.writing.answer import Told, write_answer
 from sslens.report.writing.choosing import write_choice, write_pixels, write_separation
 from sslens.report.writing.claims import write_claim
 from sslens.report.writing.front import ALIKE, APART, BEST, TOGETHER, WITHOUT_PIXELS
-from sslens.report.writing.numbers import spell_points
+from sslens.report.writing.numbers import spell_points, spell_share
 from sslens.report.writing.overview import write_read
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.proportions import difference_of_shares
@@ -435,9 +435,10 @@ def test_each_is_held_against_the_first_on_the_same_images() -> None:
     assert write_separation(choices, "").names == (
         "ft, not told apart from random #1 (untrained); ft is above random-ft"
     )
-    assert write_choice(choices).startswith(
-        "Not told apart from random #1 (untrained) on 400 images: ft, 30.0% ["
-    )
+    said = write_choice(choices)
+    assert said.startswith("Not told apart from random #1 (untrained) on 400 images: ft, 30.0% [")
+    (random,) = [one for one in choices if one.model == "random #1"]
+    assert f"; random #1 {spell_share(random.use)}." in said
 
 
 def test_the_headline_the_table_and_the_cards_are_of_what_is_to_be_used() -> None:

@@ -169,6 +169,8 @@ def test_choosing_among_choices_that_are_all_chance_gains_nothing() -> None:
     assert np.mean([gain.sign != 0 for gain in gains]) <= 0.055
     nothing = next(i for i, gain in enumerate(gains) if gain.low < 0 < gain.high)
     assert "not clearly more than usual" in sentences([chance(nothing)])[0]
+    worse = next(i for i, gain in enumerate(gains) if gain.high < 0)
+    assert sentences([chance(worse)])[0].endswith(" on the others: less than usual.")
 
 
 def test_a_gain_is_not_told_where_no_image_is_left_to_judge_it_on() -> None:

@@ -34,7 +34,7 @@ from sslens.study.members import (
     describe_same,
     describe_sizes,
     describe_uncontrolled,
-    describe_untrained,
+    find_untrained,
     load_members,
     require_recognised,
 )
@@ -169,10 +169,12 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     require_places(study, study.check, members)
     runner = PassRunner(store, device, precision, quiet)
     passes = plan_passes(situation, choice.analyses, runner)
-    cautions = [*describe_untrained(members), *describe_same(members), *cautions]
+    untrained = find_untrained(members)
+    told = [f"{', '.join(names)}: {said}" for said, names in untrained.items()]
+    cautions = [*told, *describe_same(members), *cautions]
     notes += [*map(Caution, [*cautions, *describe_resized(members)]), *choice.notes]
     notes += describe_related(members, diff="weights-changed" in choice.analyses)
-    notes += describe_uncontrolled(members)
+    notes += describe_uncontrolled(members, untrained)
     notes += describe_assumed(members)
     if "layers-changed" in choice.analyses:
         notes += describe_sizes(members)

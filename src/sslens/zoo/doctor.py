@@ -388,10 +388,10 @@ def _write_line(source: str, checkpoint: Recognised, card: Card | None, asked: A
     given = [repr(source)]
     if asked.branch is not None:
         given.append(f"branch={checkpoint.branch!r}")
-    heads = asked.heads or read_heads(checkpoint.shape)
-    if heads is not None and card is None and checkpoint.claim.written is None:
-        known = checkpoint.heads_known
-        given.append(f"num_heads={heads}" if known else "num_heads=?")  # a guess is no advice
+    if asked.heads is not None:
+        given.append(f"num_heads={asked.heads}")
+    elif not checkpoint.heads_known and card is None and checkpoint.claim.written is None:
+        given.append("num_heads=?")  # a guess is no advice
     if asked.drop:
         given.append(f"drop={'+'.join(asked.drop)!r}")
     return f"sslens.load({', '.join(given)})"

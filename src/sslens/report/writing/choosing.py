@@ -271,9 +271,10 @@ def write_choice(
     if standing.near or standing.near_controls:
         controls = _name_controls(standing.near_controls)
         if next_ is None or not standing.near:
+            has = [f"; {one.model} {spell_share(one.use)}" for one in standing.near_controls]
             return (
                 f"Not told apart from {controls} {over}: {first.model},"
-                f" {spell_share(first.use)} {how} ({where})."
+                f" {spell_share(first.use)} {how} ({where}){''.join(has[:1])}."
                 f"{_write_first_probed(probed, first.model)}"
             )
         nor = f", nor from {controls}," if controls else ""

@@ -113,11 +113,16 @@ def _name_control(control: Mapping[str, Any]) -> str:
     return f"; the best control, {named}, has {accuracy}"
 
 
-def _find_best(rows: pd.DataFrame) -> Mapping[str, Any]:
-    """Find the row with the highest accuracy; the first one if several tie."""
-    ordered = rows.sort_values("accuracy", ascending=False, kind="stable")
-    best: Mapping[str, Any] = ordered.iloc[0].to_dict()
-    return best
+def _find_best(rows: pd.DataFrame, use: Choice | None = None) -> Mapping[str, Any]:
+    """Find the row with the highest accuracy; if several tie, that of what is to be used of the
+    model if it is among them, else the first one."""
+    ties: list[Mapping[str, Any]] = rows[rows.accuracy == rows.accuracy.max()].to_dict("records")
+    if use is not None:
+        chosen = (" and ".join(use.use_taps), use.use_pooling, use.use_features)
+        for row in ties:
+            if (row["tap"], row["pooling"], row["features"]) == chosen:
+                return row
+    return ties[0]
 
 
 def _name_place(row: Mapping[str, Any], rows: pd.DataFrame) -> str:
@@ -141,7 +146,7 @@ def _write_model(
         judged: what is to be used of the model, judged on images that did not choose; None where
             there are too few images.
     """
-    best = _find_best(rows)
+    best = _find_best(rows, judged)
     accuracy = spell_share(read_accuracy(best))
     place = _name_place(best, rows)
     sentence = (

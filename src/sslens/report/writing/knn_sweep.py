@@ -47,7 +47,7 @@ def _write_gain(gain: Estimate) -> str:
     """Write the gain of the best choice on images that did not find it."""
     if gain.sign is None:
         return "There are too few images to tell what choosing is worth."
-    verdict = "more" if gain.sign > 0 else "not clearly more"
+    verdict = {1: "more", 0: "not clearly more", -1: "less"}[gain.sign]
     return (
         f"A best that is chosen on about a third of the images has {spell_points(gain)} on the"
         f" others: {verdict} than usual."

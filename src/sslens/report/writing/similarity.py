@@ -104,8 +104,8 @@ def tell_lack_of_pixels(results: Results) -> str | None:
         return None
     return (
         f"What {means.model_a.iloc[0]} shares with others beyond the raw pixels cannot be told, for"
-        " the Grams of the pixels are not there: give the images, or a fingerprint of the model"
-        " pixels beside the others."
+        " the Grams of the pixels are not there: they need the images and the controls, or a"
+        " fingerprint of the model pixels beside the others."
     )
 
 

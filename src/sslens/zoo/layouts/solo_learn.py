@@ -6,16 +6,18 @@ from sslens.zoo.claiming import LIGHTNING, claim_trainer, find_roles
 from sslens.zoo.files import Contents
 
 TITLE = "solo-learn"
-#: solo-learn's parts beside its networks, one of which all of its methods of joint embedding have
-PARTS = ("projector.", "predictor.", "momentum_projector.", "momentum_classifier.", "prototypes.")
+#: solo-learn's parts beside its networks, for which a training with labels has no use; SimCLR and
+#: Barlow Twins have a projector alone, which such a training may have too
+PARTS = ("predictor.", "momentum_projector.", "momentum_classifier.", "prototypes.")
 
 
 def claim(contents: Contents) -> Claim | None:
     """Claim a file of Lightning's with `backbone.` or `momentum_backbone.`, solo-learn's online
-    classifier, `classifier.weight` at the top, and a projector, predictor or prototypes.
+    classifier, `classifier.weight` at the top, and a predictor, prototypes or momentum's parts.
 
-    A backbone with a classifier and nothing else may be anyone's, trained with labels. The momentum
-    backbone is taken where there is one; solo-learn's own linear evaluation reads the other.
+    A backbone with a classifier and at most a projector may be anyone's, trained with labels: it is
+    Lightning's, and its family is not told. The momentum backbone is taken where there is one;
+    solo-learn's own linear evaluation reads the other.
     """
     state = contents.states.get("state_dict", {})
     roles = find_roles(contents, ("momentum_backbone", "backbone"))
