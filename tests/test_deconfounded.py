@@ -32,13 +32,9 @@ from sslens.plan import Plan
 from sslens.report.writing import sentences
 from sslens.store import Store
 from sslens.study import Study, run
-from sslens.study.members import (
-    Member,
-    describe_same,
-    describe_uncontrolled,
-    find_untrained,
-)
+from sslens.study.members import Member, describe_same
 from sslens.study.related import describe_related
+from sslens.study.untrained import describe_uncontrolled, find_untrained
 from sslens.zoo.arrays import Array
 from sslens.zoo.weights import NamedTensor, Weights
 

@@ -33,8 +33,6 @@ from sslens.study.members import (
     describe_resized,
     describe_same,
     describe_sizes,
-    describe_uncontrolled,
-    find_untrained,
     load_members,
     require_recognised,
 )
@@ -43,6 +41,7 @@ from sslens.study.passes import ActivationPass, PassRunner, describe_passes
 from sslens.study.places import require_places
 from sslens.study.related import describe_assumed, describe_related, describe_unprepared
 from sslens.study.situation import Lack, Situation
+from sslens.study.untrained import describe_uncontrolled, find_untrained
 from sslens.zoo import split_options
 
 if TYPE_CHECKING:
