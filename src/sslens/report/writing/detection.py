@@ -65,15 +65,14 @@ def write_best(results: Results, how: str) -> Iterator[str]:
 
 def write_unbeaten(results: Results, how: str) -> Iterator[str]:
     """Say that raw pixels, or where there are none untrained networks, beat every model, or that no
-    model is shown to beat them, in one sentence; nothing where one does, or without controls."""
+    model is shown to beat them, in one sentence, and whether untrained networks beat every model
+    too; nothing where a model beats them, or without controls."""
     own = {"kind": "box", "measure": "AP"}
+    untrained = [row for row in find_rows(results, "models", control=False, **own) if row["less"]]
     rows = find_rows(results, "pairs", less=PIXELS, **own)
-    who = "raw pixels"
-    if not rows:
-        rows = [row for row in find_rows(results, "models", control=False, **own) if row["less"]]
-        who = "untrained networks"
-    gains = sorted(((read_change(row), str(row["model"])) for row in rows), key=_order_gains)
-    sides = {gain.find_side(SMALLEST["ap"]) for gain, _ in gains}
+    who = "raw pixels" if rows else "untrained networks"
+    gains = _rank_gains(rows or untrained)
+    sides = _find_sides(gains)
     if not gains or "more" in sides:
         return
     gain, first = gains[0]
@@ -81,11 +80,22 @@ def write_unbeaten(results: Results, how: str) -> Iterator[str]:
     if sides == {"less"}:
         said = f"{who.capitalize()} beat every model"
     near = "" if len(gains) == 1 else ", the nearest,"
-    yield f"{said} by box AP, {how}: {first}{near} has {spell_points(gain)} over them."
+    under_untrained = bool(rows) and _find_sides(_rank_gains(untrained)) == {"less"}
+    end = ""
+    if under_untrained:
+        end = f"; untrained networks beat every model{' too' if sides == {'less'} else ''}"
+    yield f"{said} by box AP, {how}: {first}{near} has {spell_points(gain)} over them{end}."
 
 
-def _order_gains(pair: tuple[Estimate, str]) -> float:
-    return -pair[0].value
+def _rank_gains(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Estimate, str]]:
+    """The gains of models over a control, the largest first."""
+    gains = [(read_change(row), str(row["model"])) for row in rows]
+    return sorted(gains, key=lambda pair: -pair[0].value)
+
+
+def _find_sides(gains: Sequence[tuple[Estimate, str]]) -> set[str]:
+    """On which sides of a control models are."""
+    return {gain.find_side(SMALLEST["ap"]) for gain, _ in gains}
 
 
 def write_models(results: Results, how: str) -> Iterator[str]:
