@@ -53,16 +53,16 @@ def write_grid(grid: Grid, width: int, room: int) -> list[str]:
     Returns:
         The lines; none where no way fits, or there is no room for two rows.
 
-    >>> cells = [["blur", "0.9"], ["hue", "1.0"], ["grey", "0.2"]]
+    >>> cells = [["blur", "0.9"], ["hue", "1.0"], ["shift", "0.9"], ["grey", "0.2"]]
     >>> way = Way("Invariance.", ["change", "vit"], cells)
-    >>> for line in write_grid(Grid([way], [2, 0, 1], "changes.csv"), 40, 5):
+    >>> for line in write_grid(Grid([way], [3, 0, 1, 2], "changes.csv"), 40, 5):
     ...     print(line)
     Invariance.
     change  vit
     blur    0.9
     grey    0.2
-    And 1 more in changes.csv.
-    >>> write_grid(Grid([way], [2, 0, 1]), 10, 9)  # 11 columns
+    And 2 more in changes.csv.
+    >>> write_grid(Grid([way], [3, 0, 1, 2]), 10, 9)  # 11 columns
     []
     """
     for way in grid.ways:
