@@ -357,7 +357,8 @@ def test_cards(folder: Path, screen: Mapping[str, Any]) -> None:
         assert card["gain_pixels"].startswith("nothing beats raw pixels") == (
             which in ("less", "the same")
         )
-        assert re.findall(r"\d[\d,]*\b", card["why"])[:2] == [str(row["options"]), f"{n:,}"]
+        counts = [str(row["options"]), f"{row['chosen_on']:,.0f}", f"{n:,}"]
+        assert re.findall(r"\d[\d,]*\b", card["why"])[:3] == counts
     assert not rows
     order = sorted(best, key=lambda one: (one in controls, -best[one]))
     assert list(best) == order  # random weights that were fine-tuned last

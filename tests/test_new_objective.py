@@ -144,6 +144,7 @@ def test_a_dropped_objective_is_found_by_the_tests_and_keeps_the_contract(tmp_pa
     folder, tests = package_with(tmp_path, files), Path(__file__).parent
     chosen = [str(tests / f"test_{name}.py") for name in ("objectives", "training", "recipes")]
     options = ["-k", "colours", "-n", "0", "-p", "no:cacheprovider", "-vv"]
+    options += ["-m", "slow or not slow"]  # processes that train together are slow
     found = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *chosen],
         env=os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
