@@ -11,6 +11,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch._inductor import config as inductor
 
+from forks import forked
 from runs import CASES, IMAGES, KINDS, SETTINGS, arch_of, method_of
 from sslens.errors import InputError
 from sslens.find import plugin
@@ -153,6 +154,12 @@ def test_what_is_made_of_a_blocks_parts_goes_its_way_too() -> None:
     "ignore:The .grad attribute of a Tensor that is not a leaf"
 )  # Dynamo itself looks at it
 def test_compiled_blocks_compute_the_same_but_for_rounding_at_all_sizes() -> None:
+    """In a process of its own: compiled code has autograd begin threads, after which no forked
+    process of another test could train."""
+    assert forked(_compare_compiled) == [0]
+
+
+def _compare_compiled() -> None:
     plain = ViTArch.parse("vit_64x2_patch16_32").build(0).train()
     other = copy.deepcopy(plain)
     set_block_runs(other, Way(compile=True))
@@ -173,6 +180,10 @@ def test_a_machine_without_a_compiler_is_told_so(
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(inductor.cpp, "cxx", ("/nowhere/g++",))
+    assert forked(_require_no_compiler) == [0]  # as above
+
+
+def _require_no_compiler() -> None:
     with pytest.raises(
         InputError,
         match=r"^Code is generated .* a C\+\+ compiler .*: install it, or leave compile out\.$",
