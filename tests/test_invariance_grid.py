@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sslens.report.writing.answer import Told, write_answer
+from sslens.report.writing.answer_grid import Grid, Way, write_grid
 from sslens.report.writing.invariance_grid import make_grid
 
 #: by transform, the blindest of the models' mean last
@@ -77,6 +78,15 @@ def test_of_many_transforms_those_that_tell_models_apart_are_shown() -> None:
     assert "\nblur " in text
     assert text.endswith("\nAnd 6 more in changes.csv.\nreport.html")
     assert len(text.splitlines()) == 14
+
+
+def test_a_narrow_table_keeps_to_its_lines() -> None:
+    """Where the last line wraps, a row gives way to it."""
+    rows = [[f"change {place}", "0.5"] for place in range(9)]
+    grid = Grid([Way("Invariance.", ["change", "vit"], rows)], range(9), "tables/changes.csv")
+    lines = write_grid(grid, 20, 8)
+    assert (lines[0], lines[-2:]) == ("Invariance.", ["And 5 more in", "tables/changes.csv."])
+    assert len(lines) == 8
 
 
 def test_what_is_not_defined_has_a_dash_and_no_model_no_table() -> None:

@@ -79,7 +79,7 @@ def _write(way: Way, widths: Sequence[int], grid: Grid, width: int, room: int) -
     below: list[str] = []
     if count < every:
         where = f" in {grid.file}" if grid.file else ""
-        count -= 1
+        count -= len(wrap(f"And {every} more{where}.", width))
         below = wrap(f"And {every - count} more{where}.", width)
     if count < min(2, every):
         return []

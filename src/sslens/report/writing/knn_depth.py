@@ -116,13 +116,14 @@ def _name_control(control: Mapping[str, Any]) -> str:
 def _find_best(rows: pd.DataFrame, use: Choice | None = None) -> Mapping[str, Any]:
     """Find the row with the highest accuracy; if several tie, that of what is to be used of the
     model if it is among them, else the first one."""
-    ties: list[Mapping[str, Any]] = rows[rows.accuracy == rows.accuracy.max()].to_dict("records")
-    if use is not None:
-        chosen = (" and ".join(use.use_taps), use.use_pooling, use.use_features)
-        for row in ties:
-            if (row["tap"], row["pooling"], row["features"]) == chosen:
-                return row
-    return ties[0]
+    ordered = rows.sort_values("accuracy", ascending=False, kind="stable")
+    best: Mapping[str, Any] = ordered.iloc[0].to_dict()
+    if use is None:
+        return best
+    chosen = (" and ".join(use.use_taps), use.use_pooling, use.use_features)
+    ties: list[Mapping[str, Any]] = rows[rows.accuracy == best["accuracy"]].to_dict("records")
+    own = (row for row in ties if (row["tap"], row["pooling"], row["features"]) == chosen)
+    return next(own, best)
 
 
 def _name_place(row: Mapping[str, Any], rows: pd.DataFrame) -> str:
