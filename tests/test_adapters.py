@@ -58,6 +58,19 @@ def test_whitened_features_have_the_covariance_that_the_floor_leaves(
     torch.testing.assert_close(placed.T.cov(correction=0), expected, atol=1e-5, rtol=0)
 
 
+def test_half_whitened_features_have_the_root_of_their_variances_and_one_in_the_mean(
+    features: Mapping[str, Tensor],
+) -> None:
+    values = features["mae"].double()
+    placed = Adapters.fit({"mae": values}, "half-whiten").place("mae", values).double()
+    covariance = placed.T.cov(correction=0)
+    variances = torch.linalg.eigvalsh(values.T.cov(correction=0))
+    roots = variances / (variances + FLOOR * variances.mean()).sqrt()
+    torch.testing.assert_close(
+        covariance, torch.diag(roots / roots.mean()), atol=1e-5 * float(roots.max()), rtol=1e-5
+    )
+
+
 def test_none_leaves_the_features_of_one_model_as_they_are(features: Mapping[str, Tensor]) -> None:
     values = features["dino"]
     assert Adapters.fit({"dino": values}, "none").place("dino", values).equal(values)
@@ -71,7 +84,7 @@ def test_reduced_precision_does_not_reach_them(features: Mapping[str, Tensor], h
         assert adapters.place("dino", features["dino"]).equal(placed)
 
 
-@pytest.mark.parametrize("how", ["standardise", "whiten"])
+@pytest.mark.parametrize("how", ["standardise", "half-whiten", "whiten"])
 def test_constant_features_stay_finite(how: str) -> None:
     values = torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
     assert Adapters.fit({"a": values}, how).place("a", values).equal(torch.zeros(3, 2))

@@ -19,7 +19,9 @@ from sslens.methods import Rows
 from sslens.methods.labels import with_classes
 from sslens.models.arch import parse
 from sslens.models.blocks import BLOCKS, Way, require_compiler, run_block, set_block_runs
+from sslens.models.sketching import sketch_networks
 from sslens.models.vit import ViTArch
+from sslens.recipes import recipe
 
 
 def minibatch(case: str) -> dict[str, Tensor]:
@@ -129,6 +131,14 @@ def test_in_evaluation_and_without_gradient_blocks_run_as_they_are() -> None:
     assert sizes[0] < sizes[1] / 2
     with torch.no_grad():
         assert torch.equal(network.train()(x), network.eval()(x))
+
+
+@pytest.mark.parametrize("preset", ["small32", "fast32"])
+def test_a_generator_has_blocks_that_are_computed_again_or_compiled(preset: str) -> None:
+    shape = recipe("diffusion", preset).settings.shape(8)
+    with sketch_networks():
+        network = shape.build()
+    assert set_block_runs(network, Way(recompute=True)) >= shape.blocks
 
 
 def test_what_is_made_of_a_blocks_parts_goes_its_way_too() -> None:

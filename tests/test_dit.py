@@ -1,6 +1,7 @@
 """The diffusion transformer, against its equations written out patch by patch in float64."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,11 +51,12 @@ def predict_by_hand(w: dict[str, np.ndarray], image: np.ndarray, time: float, h:
     waves = np.array([math.cos(a) for a in angles] + [math.sin(a) for a in angles])
     e = linear("time_embed.2", silu(linear("time_embed.0", waves))) + linear("ssl_emb", h)
     e = silu(e)
+    d = silu(linear("decoder.2", silu(linear("decoder.0", h)))) if "decoder.0.bias" in w else e
     corners = [(0, 0), (0, 4), (4, 0), (4, 4)]
     tokens = []
     for p, (row, column) in enumerate(corners):
         square = image[:, row : row + 4, column : column + 4].reshape(-1)
-        said = silu(linear("canvas", e))[3 * p : 3 * p + 3]
+        said = silu(linear("canvas", d))[3 * p : 3 * p + 3]
         token = linear("patch_embed", square) + w["positions"][p]
         tokens.append(token + linear("canvas_embed", said))
     for b in range(2):
@@ -78,9 +80,25 @@ def predict_by_hand(w: dict[str, np.ndarray], image: np.ndarray, time: float, h:
     return out
 
 
+def test_it_paints_each_patch_from_what_its_decoder_says() -> None:
+    network = make_network(replace(SHAPE, decoder=7))
+    _, _, conditions = make_input()
+    with torch.no_grad():
+        painted = network.paint(conditions).numpy()
+    w = {name: value.numpy() for name, value in network.state_dict().items()}
+    for row, h in enumerate(conditions.numpy()):
+        for name in ("decoder.0", "decoder.2", "canvas"):
+            h = silu(w[f"{name}.weight"] @ h + w[f"{name}.bias"])
+        for p, (top, left) in enumerate([(0, 0), (0, 4), (4, 0), (4, 4)]):
+            square = w["paint_out.weight"] @ h[3 * p : 3 * p + 3] + w["paint_out.bias"]
+            got = painted[row, :, top : top + 4, left : left + 4]
+            np.testing.assert_allclose(got, square.reshape(3, 4, 4), atol=1e-12)
+
+
 @pytest.mark.parametrize("explicit", [False, True])
-def test_it_computes_its_equations(explicit: bool) -> None:
-    network = make_network()
+@pytest.mark.parametrize("decoder", [0, 7])
+def test_it_computes_its_equations(explicit: bool, decoder: int) -> None:
+    network = make_network(replace(SHAPE, decoder=decoder))
     set_explicit_attention(network, explicit)
     images, times, conditions = make_input()
     with torch.no_grad():

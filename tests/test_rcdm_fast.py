@@ -17,16 +17,18 @@ from sslens.cli import main
 from sslens.data.images import ImageSet, from_arrays
 from sslens.diffusion.flow import Flow
 from sslens.errors import InputError, Interrupted
+from sslens.methods import Rows
 from sslens.models.backbone import Backbone
 from sslens.models.dit import DiT, DiTShape
 from sslens.models.unet import UNetShape
 from sslens.recipes import recipe
 from sslens.recipes.diffusion import resize
 from sslens.study.generating import represent
+from sslens.tasks import diffusion
 from sslens.tasks.diffusion_settings import Settings, describe_shape, make_shape
 from sslens.tasks.generator import Generator, open_generator
 from sslens.tasks.representations import Represented
-from sslens.training.diffuse import train_generator
+from sslens.training.diffuse import prepare, train_generator
 from sslens.training.schedule import Training
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runs/generators"))
@@ -43,6 +45,7 @@ SETTINGS = Settings(
     patch=4,
     embedding=16,
     canvas=4,
+    decoder=8,
     base_lr=0.3,
     ema=0.5,
     weighting="image",
@@ -107,6 +110,23 @@ def test_a_generator_of_two_models_is_opened_as_it_was_trained(generator: Genera
     assert generator.models == ("one", "other")
 
 
+def test_a_step_trains_what_the_decoder_paints_by_every_model(
+    made: tuple[Represented, Represented],
+) -> None:
+    start = prepare(made[0], SETTINGS)
+    rows = Rows(seed=0, step=3, rows=slice(2, 5), total=6, numbers=(7, 1, 4))
+    step = diffusion.batch([], SETTINGS, start, rows)
+    method = diffusion.Diffusion(SETTINGS, start.adapters.width)
+    loss = method.losses(method.network, step)["loss"].mean()
+    for number, row in enumerate((7, 1, 4)):
+        pixels = torch.from_numpy(np.asarray(IMAGES.image(row)) / np.float32(127.5) - 1)
+        torch.testing.assert_close(step["view"][number], pixels.permute(2, 0, 1))
+        for model in (0, 1):
+            painted = method.network.paint(start.condition([row], [model]))
+            loss = loss + (painted[0] - pixels.permute(2, 0, 1)).square().mean() / 6
+    torch.testing.assert_close(method(step), loss)
+
+
 def test_samples_follow_the_features_of_either_model(
     generator: Generator, made: tuple[Represented, Represented]
 ) -> None:
@@ -124,7 +144,8 @@ def test_samples_of_two_models_differ_by_the_representation_alone(
     # where the network hears nothing of the representation, both models' samples are the same
     network = copy.deepcopy(generator.network)
     with torch.no_grad():
-        network.get_parameter("ssl_emb.weight").zero_()
+        for layer in ("ssl_emb", "decoder.0"):
+            network.get_parameter(f"{layer}.weight").zero_()
     deaf = dataclasses.replace(generator, network=network)
     vectors = [made[1].read(number) for number in range(2)]
     assert np.array_equal(paint(deaf, vectors[0], "one"), paint(deaf, vectors[1], "other"))

@@ -29,7 +29,7 @@ import sslens
 from forks import forked, free_port, together
 from sslens.cli import main
 from sslens.data.images import ImageSet, Source, from_arrays
-from sslens.errors import InputError
+from sslens.errors import InputError, Interrupted
 from sslens.find import plugin
 from sslens.objectives import mae
 from sslens.slurm import Slurm, split_line, submit
@@ -391,6 +391,25 @@ def test_a_signal_is_handed_on_once_the_state_is_kept(kept: bool) -> None:
     finally:
         for number, handler in zip(SIGNALS.values(), before, strict=True):
             signal.signal(number, handler)
+
+
+def fail(error: Exception, *, asked: bool) -> None:
+    """Raise an error where a run notes signals, after one came or not."""
+    with note_signals():
+        if asked:
+            signal.raise_signal(signal.SIGTERM)
+        raise error
+
+
+def test_a_signal_that_takes_the_compiler_with_it_is_no_fault() -> None:
+    from torch._inductor.exc import CppCompileError
+
+    with pytest.raises(Interrupted, match="while code was compiled"):
+        fail(CppCompileError(["g++"], ""), asked=True)
+    with pytest.raises(CppCompileError):
+        fail(CppCompileError(["g++"], ""), asked=False)
+    with pytest.raises(ValueError, match="ours"):
+        fail(ValueError("ours"), asked=True)
 
 
 @dataclass

@@ -30,7 +30,7 @@ MODELS = (
     "random:vit_mini_patch8_32:0",
 )
 IMAGES, HELD = "scenes:0:50000", "scenes:1:512"
-EPOCHS = 60
+EPOCHS = 20
 #: bytes that the file may have
 MOST = 10_000_000
 
@@ -39,7 +39,16 @@ def make_command(out: Path) -> list[str]:
     """Make the arguments of `python` that train into a folder."""
     words = ["-m", "sslens", "rcdm", "train", *MODELS, "--fast", "--preset", "fast32"]
     words += ["--images", IMAGES, "--val", HELD, "--epochs", str(EPOCHS), "--name", NAME]
-    words += ["--precision", "bfloat16", "--device", "cpu", "--out", str(out), "--resume"]
+    words += [
+        "--precision",
+        "bfloat16",
+        "--device",
+        "cpu",
+        "--compile",
+        "--out",
+        str(out),
+        "--resume",
+    ]
     return words
 
 

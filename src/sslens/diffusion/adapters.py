@@ -12,7 +12,9 @@ from torch import Tensor
 from sslens.errors import InputError, nearest
 
 #: what is done to each model's features before they enter the network
-WAYS = ("none", "standardise", "whiten")
+WAYS = ("none", "standardise", "half-whiten", "whiten")
+#: the ways that turn features into their principal directions
+TURNED = ("half-whiten", "whiten")
 #: directions of less variance than this share of the mean variance are hardly enlarged by whitening
 FLOOR = 1e-3
 #: a feature that varies less than this share of the most varying one counts as constant
@@ -35,12 +37,14 @@ class Adapters:
     - "none": m = 0, S = 1, as RCDM does (Bordes et al., 2022, arXiv:2112.09164);
     - "standardise": the mean and 1 / the standard deviation of each feature;
     - "whiten": the mean and V (Λ + 10⁻³ λ̄)^(−1/2), with the eigenvectors V and eigenvalues Λ of the
-      covariance, and λ̄ their mean.
+      covariance, and λ̄ their mean;
+    - "half-whiten": the mean and V (Λ + 10⁻³ λ̄)^(−1/4), over a number by which the mean variance is
+      1: the loud directions stay louder, and the quiet ones can be heard.
 
     Attributes:
         how: one of `WAYS`.
         means: m by model, in the order of the parts.
-        scales: S by model: [dim], the diagonal, or for "whiten" [dim, dim].
+        scales: S by model: [dim], the diagonal, or where features are turned [dim, dim].
 
     >>> features = {"a": torch.tensor([[0.0], [2.0]]), "b": torch.tensor([[1.0, 5.0], [3.0, 5.0]])}
     >>> adapters = Adapters.fit(features, "standardise")
@@ -159,7 +163,7 @@ class Adapters:
         shapes: dict[str, tuple[int, ...]] = {}
         for number, dim in enumerate(dims.values() if how != "none" else ()):
             shapes[f"{number}.mean"] = (dim,)
-            shapes[f"{number}.scale"] = (dim, dim) if how == "whiten" else (dim,)
+            shapes[f"{number}.scale"] = (dim, dim) if how in TURNED else (dim,)
         for name in sorted(shapes.keys() | tensors.keys()):
             given = tuple(tensors[name].shape) if name in tensors else None
             if given != shapes.get(name):
@@ -181,7 +185,7 @@ def _measure(
 ) -> tuple[Float32[Tensor, " dim"], Float32[Tensor, "dim ..."]]:
     """Measure m and S of one model, in float64."""
     values = values.double()
-    if how not in ("standardise", "whiten"):
+    if how not in ("standardise", *TURNED):
         dim = values.shape[1]
         return torch.zeros(dim), torch.ones(dim)
     mean = values.mean(0)
@@ -191,6 +195,10 @@ def _measure(
         scale = torch.where(deviations > least, 1 / deviations, 0.0)
     else:
         variances, directions = torch.linalg.eigh((values - mean).T.cov(correction=0))
-        floor = FLOOR * variances.mean()
-        scale = directions / (variances.clamp(min=0) + floor).sqrt()
+        variances = variances.clamp(min=0)
+        deviations = (variances + FLOOR * variances.mean()).sqrt()
+        scale = directions / deviations
+        if how == "half-whiten":
+            scale = directions / deviations.sqrt()
+            scale = scale / (variances / deviations).mean().sqrt()
     return mean.float(), scale.nan_to_num(posinf=0.0).float()

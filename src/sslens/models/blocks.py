@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sslens.errors import InputError
+from sslens.models import dit
 from sslens.models.unet_blocks import Attention, ResBlock
 from sslens.models.windowed import WindowBlock
 
@@ -25,7 +26,7 @@ from sslens.models.windowed import WindowBlock
 BLOCKS = (
     *(Block, EvaBlock, BeitBlock, WindowBlock),
     *(BasicBlock, Bottleneck, ConvNeXtBlock),
-    *(ResBlock, Attention),  # of a generator's UNet
+    *(ResBlock, Attention, dit.Block),  # of generators
 )
 #: code that torch compiles for one kind of block, by widths, strides, crops' sizes, and with or
 #: without gradient

@@ -35,6 +35,8 @@ class DiTShape:
         embedding: the width of the embedding of time and representation.
         canvas: for each patch, so many numbers are computed from the embedding by a layer of two
             and enter the patch's token; 0 for none, as in DiT.
+        decoder: the width of two hidden layers that compute the canvas from the representation
+            itself; 0 computes it from the embedding by one.
         learned_variance: whether three more channels come out, for the variances.
         condition: the width of the representation that is added to the time's embedding; None for a
             network without one.
@@ -57,13 +59,14 @@ class DiTShape:
     heads: int = 3
     embedding: int = 192
     canvas: int = 0
+    decoder: int = 0
     learned_variance: bool = False
     condition: int | None = None
 
     def __post_init__(self) -> None:
         counts = (self.size, self.patch, self.width, self.blocks, self.heads, self.embedding)
         condition = 1 if self.condition is None else self.condition
-        if min(*counts, condition) < 1 or self.canvas < 0:
+        if min(*counts, condition) < 1 or min(self.canvas, self.decoder) < 0:
             raise InputError(f"{self} holds a number below 1.")
         if self.size % self.patch:
             raise InputError(
@@ -80,6 +83,11 @@ class DiTShape:
     def grid(self) -> int:
         """The number of patches along a side."""
         return self.size // self.patch
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a decoder draws the canvas."""
+        return self.condition is not None and self.decoder > 0 and self.canvas > 0
 
     @property
     def out_channels(self) -> int:
@@ -111,7 +119,11 @@ class DiT(nn.Module):
         z_p = W x_p + a_p + C SiLU(D_p SiLU(e)),
 
     with learned positions a_p. The last term, which DiT does not have, is the canvas: a
-    representation of a whole image says there at once what is where. In each block
+    representation of a whole image says there at once what is where. With a decoder it is
+
+        C SiLU(D_p SiLU(D₂ SiLU(D₁ h + d₁) + d₂)),
+
+    a small network that draws what the representation says of the image. In each block
 
         z ← z + g ⊙ Attention((1 + s) ⊙ LN(z) + r),   z ← z + g' ⊙ MLP((1 + s') ⊙ LN(z) + r'),
 
@@ -139,7 +151,16 @@ class DiT(nn.Module):
         self.patch_embed = nn.Linear(COLOURS * shape.patch**2, width)
         self.positions = nn.Parameter(0.02 * torch.randn(patches, width))
         if shape.canvas:
-            self.canvas = nn.Linear(wide, patches * shape.canvas)
+            if shape.drawn:
+                self.decoder = nn.Sequential(
+                    nn.Linear(shape.condition or 0, shape.decoder),
+                    nn.SiLU(),
+                    nn.Linear(shape.decoder, shape.decoder),
+                    nn.SiLU(),
+                )
+                self.paint_out = nn.Linear(shape.canvas, COLOURS * shape.patch**2)
+            said = shape.decoder if shape.drawn else wide
+            self.canvas = nn.Linear(said, patches * shape.canvas)
             self.canvas_embed = nn.Linear(shape.canvas, width)
         self.blocks = nn.ModuleList(Block(width, shape.heads, wide) for _ in range(shape.blocks))
         self.modulate = start_at_zero(nn.Linear(wide, 2 * width))
@@ -173,8 +194,7 @@ class DiT(nn.Module):
         patches = F.pixel_unshuffle(images, shape.patch).flatten(2).transpose(1, 2)
         tokens = self.patch_embed(patches) + self.positions
         if shape.canvas:
-            said = F.silu(self.canvas(active)).unflatten(1, (-1, shape.canvas))
-            tokens = tokens + self.canvas_embed(said)
+            tokens = tokens + self.canvas_embed(self._draw(active, condition))
         for block in self.blocks:
             tokens = block(tokens, active)
         scale, shift = self.modulate(active)[:, None].chunk(2, dim=2)
@@ -183,6 +203,21 @@ class DiT(nn.Module):
             squares = self.out(tokens.to(images.dtype))
         map_of_squares = squares.transpose(1, 2).unflatten(2, (shape.grid, shape.grid))
         return F.pixel_shuffle(map_of_squares, shape.patch)
+
+    def paint(self, condition: Float[Tensor, "image dim"]) -> Float[Tensor, "image 3 size size"]:
+        """Paint the picture that a representation says by itself: each patch from its numbers of
+        the canvas, by a linear layer. Trained beside the process, it is the mean of all images
+        with this representation, and teaches the decoder what the canvas is for."""
+        squares = self.paint_out(self._draw(condition, condition))
+        grid = self.shape.grid
+        return F.pixel_shuffle(squares.transpose(1, 2).unflatten(2, (grid, grid)), self.shape.patch)
+
+    def _draw(
+        self, active: Float[Tensor, "image embedding"], condition: Float[Tensor, "image dim"] | None
+    ) -> Float[Tensor, "image patch canvas"]:
+        """The numbers of the canvas."""
+        said = self.decoder(condition) if self.shape.drawn else active
+        return F.silu(self.canvas(said)).unflatten(1, (-1, self.shape.canvas))
 
     def embed(
         self,

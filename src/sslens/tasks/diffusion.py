@@ -29,6 +29,7 @@ from sslens.methods.parameters import follow
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require_optimisable
 from sslens.models.about import About
+from sslens.models.dit import DiT
 from sslens.models.sketching import sketch_networks
 from sslens.tasks.diffusion_settings import Settings, describe_shape
 from sslens.tasks.representations import Represented
@@ -39,6 +40,8 @@ LEARNER = "rcdm"
 DRAWS = 6
 #: the name of the entry of a file's shape by which a generator is known
 SHAPE = "generator"
+#: the name, in a minibatch, of the conditions by all models, from which a decoder paints
+PAINTED = "painted"
 #: names of what a process draws begin so in a minibatch
 DRAWN = "draw."
 
@@ -117,13 +120,21 @@ def batch(
     Returns:
         "view" [image 3 size size] in [−1, 1], "condition" [image width], and with names that begin
             with "draw." what the process draws, [image ...]. Row i of step n has the features of
-            model (i + n) mod M.
+            model (i + n) mod M. Where the network has a decoder, also "painted" [image model
+            width], the conditions by all models.
     """
     assert rows.numbers is not None
     places = np.arange(rows.total)[rows.rows]
     models = (places + rows.step) % len(start.represented.models)
     drawn = start.draw(rows.seed, rows.step, rows.total)
+    painted = {}
+    if settings.paints:
+        count = len(start.represented.models)
+        repeated = np.repeat(rows.numbers, count).tolist()
+        conditions = start.condition(repeated, list(range(count)) * len(places))
+        painted = {PAINTED: conditions.unflatten(0, (-1, count))}
     return {
+        **painted,
         "view": start.view(rows.numbers),
         "condition": start.condition(rows.numbers, models.tolist()),
         **{f"{DRAWN}{name}": values[rows.rows] for name, values in drawn.items()},
@@ -156,8 +167,15 @@ class Diffusion(nn.Module):
         return self.average
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
-        """Compute the mean loss of a minibatch."""
-        return self.losses(self.network, batch)["loss"].float().mean()
+        """Compute the mean loss of a minibatch. A decoder adds the squared error of what it paints
+        from each model's features of the images."""
+        loss = self.losses(self.network, batch)["loss"].float().mean()
+        if PAINTED not in batch:
+            return loss
+        assert isinstance(self.network, DiT)
+        painted = self.network.paint(batch[PAINTED].flatten(0, 1)).float()
+        painted = painted.unflatten(0, batch[PAINTED].shape[:2])
+        return loss + (painted - batch["view"][:, None]).square().mean()
 
     def losses(self, network: nn.Module, batch: Batch) -> dict[str, Float[Tensor, " image"]]:
         """Compute the loss terms of each image with one of the two networks; "loss" is trained."""

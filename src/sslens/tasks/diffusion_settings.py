@@ -14,7 +14,7 @@ PROCESSES = ("gaussian", "flow")
 #: the shapes of networks by their kind
 NETWORKS: Mapping[str, type[UNetShape] | type[DiTShape]] = {"unet": UNetShape, "dit": DiTShape}
 #: what is done to a representation before the network gets it
-PREPARATIONS = ("none", "standardise", "whiten")
+PREPARATIONS = ("none", "standardise", "half-whiten", "whiten")
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,13 @@ class Settings:
         time_mean, time_deviation, weighting: of flow matching (`Flow`).
         network: "unet" (guided diffusion's), or "dit" (a transformer on patches).
         conditions: what is done to the features before the network gets them: "none",
-            "standardise" (mean 0 and variance 1 in each dimension), or "whiten". Features of
-            several models are standardised or whitened.
+            "standardise" (mean 0 and variance 1 in each dimension), "half-whiten" or "whiten"
+            (`Adapters`). Features of several models are not left as they are.
         size: side in pixels of the generated images.
         width, blocks, multipliers, attention, heads, head_width, fold: of a UNet (`UNetShape`); a
             `head_width` of 0 leaves it to `heads`.
-        width, blocks, heads, patch, embedding, canvas: of a transformer (`DiTShape`).
+        width, blocks, heads, patch, embedding, canvas, decoder: of a transformer (`DiTShape`); with
+            a decoder, what it paints from a representation alone is trained too.
         ema: momentum m of the average of the weights, which is what is evaluated and kept.
         ema_ramp: whether the momentum after n steps is min(m, (1 + n) / (10 + n)), so that the
             average forgets where it began in a short run.
@@ -70,6 +71,7 @@ class Settings:
     patch: int = 4
     embedding: int = 192
     canvas: int = 0
+    decoder: int = 0
     ema: float = 0.9999
     ema_ramp: bool = False
     base_lr: float = 1e-4
@@ -104,6 +106,11 @@ class Settings:
             }
         return make_process(described)
 
+    @property
+    def paints(self) -> bool:
+        """Whether the network has a decoder, which learns to paint from a representation alone."""
+        return self.network == "dit" and min(self.decoder, self.canvas) > 0
+
     def shape(self, condition: int | None) -> UNetShape | DiTShape:
         """Return the shape of the network.
 
@@ -123,7 +130,11 @@ class Settings:
         }
         if self.network == "dit":
             return DiTShape(
-                **shared, patch=self.patch, embedding=self.embedding, canvas=self.canvas
+                **shared,
+                patch=self.patch,
+                embedding=self.embedding,
+                canvas=self.canvas,
+                decoder=self.decoder,
             )
         return UNetShape(
             **shared,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, final
 
+from sslens.errors import Interrupted
+
 #: what is written when a signal comes
 TOLD = "stopping after this step, to keep the state; Ctrl-C again stops at once, without keeping it"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -44,6 +46,9 @@ def note_signals(*, tell: bool = False) -> Iterator[Stop]:
 
     Yields:
         The signals as they are noted.
+
+    Raises:
+        Interrupted: the signal came while code was compiled, and took the compiler with it.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -62,8 +67,20 @@ def note_signals(*, tell: bool = False) -> Iterator[Stop]:
     before: dict[int, Any] = {number: signal.signal(number, note) for number in SIGNALS}
     try:
         yield stop
+    except Exception as error:
+        if not stop.asked or not _of_compiler(error):
+            raise
+        raise Interrupted(
+            "Stopped while code was compiled; what was kept before stays",
+            mend="go on with {resume=True}",
+        ) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         if stop.kept != signal.SIGINT and callable(before.get(stop.kept)):
             before[stop.kept](stop.kept, None)
+
+
+def _of_compiler(error: BaseException) -> bool:
+    """Whether an error is torch's, of generating and compiling code."""
+    return type(error).__module__.startswith(("torch._inductor", "torch._dynamo"))
