@@ -459,7 +459,7 @@ def test_ctrl_c_keeps_what_was_finished(
         assert signal.getsignal(signal.SIGINT) is handler
         assert (
             said
-            == "Stopped. What was finished is kept: the same command goes on from there (a training"
+            == "Stopped. Whatever was finished is kept: the same command goes on from there (a training"
             " with --resume)."
         )
         assert seen == [5, 5, 5, 5]

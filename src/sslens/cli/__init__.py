@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say_error(error.spelt(as_option), given, own=isinstance(error, Mishap))
     except KeyboardInterrupt:
         return _say_error(
-            "Stopped. What was finished is kept: the same command goes on from there (a training"
+            "Stopped. Whatever was finished is kept: the same command goes on from there (a training"
             " with --resume).",
             given,
         )

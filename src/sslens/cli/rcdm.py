@@ -340,7 +340,7 @@ def _choose(command: Train, side: int | None = None) -> "tuple[Settings, int, in
     if command.size is not None:
         settings = resize(settings, command.size)
     if len(command.models) > 1 and settings.conditions == "none":
-        settings = replace(settings, conditions="standardise")
+        settings = replace(settings, conditions="half-whiten")
     return settings, epochs, batch_size
 
 

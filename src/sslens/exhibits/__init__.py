@@ -88,6 +88,7 @@ class Setting:
             authors' weights of one GPU of the class of an H200 (an estimate).
         made: the roles that no public weights play, and the command that makes such a model.
         tokens, taps, detection, transforms, batch: as in a study.
+        generator: of samples, the name of a generator that comes with sslens.
         leaves_out: analyses of the exhibit that this setting has nothing for, each with the reason.
         stored: whether the results come with sslens, and are not computed anew.
         note: what a reader must know of this setting.
@@ -104,6 +105,7 @@ class Setting:
     detection: tuple[str, ...] = ()
     transforms: tuple[str, ...] = ()
     batch: int = 32
+    generator: str | None = None
     leaves_out: dict[str, str] = field(default_factory=dict)
     stored: bool = False
     note: str = ""

@@ -45,7 +45,7 @@ class Small64:
         default=shorten(
             Settings(
                 schedule="cosine",
-                conditions="standardise",
+                conditions="half-whiten",
                 size=64,
                 width=64,
                 multipliers=(1, 2, 2, 3),
@@ -66,7 +66,7 @@ class Small32:
         default=shorten(
             Settings(
                 schedule="cosine",
-                conditions="standardise",
+                conditions="half-whiten",
                 size=32,
                 width=64,
                 multipliers=(1, 2, 2),
@@ -87,7 +87,7 @@ class Cpu32:
         default=shorten(
             Settings(
                 schedule="cosine",
-                conditions="standardise",
+                conditions="half-whiten",
                 size=32,
                 width=32,
                 blocks=1,

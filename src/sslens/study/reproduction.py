@@ -86,7 +86,7 @@ class Step:
             taps=setting.taps,
             detection=setting.detection,
             transforms=setting.transforms,
-            generator=request.generator if "samples" in analyses else None,
+            generator=(request.generator or setting.generator) if "samples" in analyses else None,
         )
 
 
@@ -278,7 +278,7 @@ def limit_scenes(source: str, limit: int | None) -> str:
 
 def _leave_out(request: ReproduceRequest, exhibit: Exhibit, setting: Setting) -> dict[str, str]:
     left = dict(setting.leaves_out)
-    if "samples" in exhibit.analyses and request.generator is None:
+    if "samples" in exhibit.analyses and request.generator is None and setting.generator is None:
         left["samples"] = (
             "it needs a generator that makes images from features: give {generator}, which sslens"
             " rcdm train makes"
