@@ -458,9 +458,8 @@ def test_ctrl_c_keeps_what_was_finished(
         said = refused(line, capsys)
         assert signal.getsignal(signal.SIGINT) is handler
         assert (
-            said
-            == "Stopped. Whatever was finished is kept: the same command goes on from there (a training"
-            " with --resume)."
+            said == "Stopped. Whatever was finished is kept: the same command goes on from there (a"
+            " training with --resume)."
         )
         assert seen == [5, 5, 5, 5]
         assert not Path("out").exists()

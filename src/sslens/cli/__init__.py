@@ -94,8 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say_error(error.spelt(as_option), given, own=isinstance(error, Mishap))
     except KeyboardInterrupt:
         return _say_error(
-            "Stopped. Whatever was finished is kept: the same command goes on from there (a training"
-            " with --resume).",
+            "Stopped. Whatever was finished is kept: the same command goes on from there (a"
+            " training with --resume).",
             given,
         )
     except BrokenPipeError:  # as in `sslens --help | head`
