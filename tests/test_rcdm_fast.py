@@ -182,7 +182,7 @@ def test_a_packed_generator_is_half_as_large_and_opened_by_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = SHARED.pack(whole, tmp_path)
-    monkeypatch.setattr("sslens.tasks.generator.SHELF", tmp_path)
+    monkeypatch.setattr("sslens.cards.GENERATORS", tmp_path)
     packed = open_generator(SHARED.NAME)
     vectors = made[1].read(1)
     gap = np.abs(paint(packed, vectors, "other") - paint(generator, vectors, "other"))

@@ -126,11 +126,15 @@ def test_detection_needs_coco_and_long_exhibits_to_be_named(tmp_path: Path) -> N
     assert step.images == f"coco:{tmp_path}:a/instances_val2017.json"
 
 
-def test_samples_are_left_out_without_a_generator() -> None:
+def test_samples_are_by_the_generator_that_comes_along_or_left_out(folder: str) -> None:
     step = plan("invariance", limit=32)
+    assert step.images == "scenes:1:32"
+    for given, taken in ((None, "scenes_generator"), ("runs/fast", "runs/fast")):
+        study = step.study(ReproduceRequest(("invariance",), generator=given))
+        assert (study.analyses, study.generator) == (("invariance", "samples"), taken)
+    step = plan("invariance", images=folder)
     assert "generator" in step.left_out["samples"]
     assert step.study(ReproduceRequest(("invariance",))).analyses == ("invariance",)
-    assert step.images == "scenes:1:32"
 
 
 @pytest.mark.parametrize(

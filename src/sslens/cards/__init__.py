@@ -20,6 +20,8 @@ from sslens.errors import InputError, nearest
 from sslens.records import explain_kind, read_record
 from sslens.store import home, write_text
 
+#: the folder of the generators that come with the package
+GENERATORS = Path(__file__).parent / "generators"
 #: Joint-embedding and reconstruction are the two sides that the papers compare; the others stand
 #: beside them (distilled: trained on the features of several other networks), and a control is what
 #: was not pre-trained at all.
@@ -230,6 +232,15 @@ def look_up(name: str) -> Card | None:
         if name == own or name in value.get("aliases", ()):
             return _read_card(own)
     return None
+
+
+def list_generators() -> dict[str, Path]:
+    """List the files of the generators that come with the package, by name.
+
+    >>> list(list_generators())
+    ['scenes_generator']
+    """
+    return {file.stem: file for file in sorted(GENERATORS.glob("*.safetensors"))}
 
 
 def names() -> tuple[str, ...]:

@@ -143,7 +143,7 @@ class Sample:
     draws: int = 8
     """Samples of each image, two or more."""
     steps: str | None = None
-    """100, 250, ddim50, …; of a fast generator heun20, euler40, …; the generator's own unless
+    """100, 250, ddim50, …; of a fast generator euler20, heun10, …; the generator's own unless
     given."""
     seed: int = 0
     """Of the noise, and of the images drawn with --limit."""
@@ -239,7 +239,7 @@ def _represent(
 
 def sample(command: Sample, say: Text) -> Path:
     """Generate images; returns the path of the sheet or the folder."""
-    from sslens import zoo
+    from sslens import cards, zoo
 
     for source in command.models:
         zoo.check(source)
@@ -248,10 +248,12 @@ def sample(command: Sample, say: Text) -> Path:
             raise InputError(
                 f"{name} is {getattr(command, name)}", mend=f"give {{{name}={least}}} or more"
             )
-    if not Path(command.generator).exists():
+    shipped = cards.list_generators()
+    if command.generator not in shipped and not Path(command.generator).exists():
         raise InputError(
             f"{command.generator} is not there",
-            mend="give the folder that sslens rcdm train wrote, or a file of RCDM's authors",
+            mend="give the folder that sslens rcdm train wrote, a file of RCDM's authors, or"
+            f" {', '.join(shipped)}",
         )
     from sslens.data import open_images
     from sslens.processes import best_device, best_precision

@@ -17,7 +17,7 @@ from sslens.errors import InputError, nearest
 Images = Float[Tensor, "image 3 size size"]
 Times = Float[Tensor, " image"]
 
-SOLVERS = ("heun", "euler")
+SOLVERS = ("euler", "heun")
 WEIGHTINGS = ("velocity", "image")
 #: what the network is given as the time of pure noise, as in Gaussian diffusion of 1000 times
 NOISIEST = 1000.0
@@ -61,7 +61,7 @@ class Flow:
     nearest_end: float = 0.05
 
     learned_variance: ClassVar[bool] = False
-    default_steps: ClassVar[str] = "heun20"
+    default_steps: ClassVar[str] = "euler20"
 
     def __post_init__(self) -> None:
         if self.weighting not in WEIGHTINGS:
@@ -174,13 +174,13 @@ def read_steps(steps: str) -> tuple[str, int]:
         InputError: there is no such solver, or the number is not from 1 to 9999.
 
     >>> read_steps("euler40"), read_steps("heun20"), read_steps("20")
-    (('euler', 40), ('heun', 20), ('heun', 20))
+    (('euler', 40), ('heun', 20), ('euler', 20))
     """
     match = _STEPS.fullmatch(steps)
     if match is None:
         raise InputError(
             f'"{steps}" are no steps of flow matching: expected a solver and a number, as in'
-            " heun20 or euler40",
+            " euler20 or heun10",
             mend="give other {steps}",
         )
     solver = match[1] or SOLVERS[0]

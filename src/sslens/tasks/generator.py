@@ -27,8 +27,6 @@ from sslens.tasks.generator_header import NETWORK, read_description
 from sslens.tasks.representations import Condition, choose_tap, choose_tokens, find_rows
 from sslens.zoo.written import read_written
 
-#: the generators that come with the package
-SHELF = Path(cards.__file__).parent / "generators"
 #: key of the random streams of noise of samples
 NOISE = 7
 #: the fewest samples of an image by which one sees what varies
@@ -287,7 +285,7 @@ def open_generator(path: str | Path, model: Backbone | None = None) -> Generator
 
 def _find_generator(path: str | Path) -> Path:
     """The file of a generator."""
-    shipped = {file.stem: file for file in SHELF.glob("*.safetensors")}
+    shipped = cards.list_generators()
     if str(path) in shipped:
         return shipped[str(path)]
     file = Path(path).expanduser()
