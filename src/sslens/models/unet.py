@@ -271,8 +271,9 @@ class UNet(nn.Module):
                 mend=f"give {{size={self.shape.size}}}",
             )
         active = F.silu(embedding)
-        # channels stay first: torch normalises groups slowly and inexactly where they come last
         x = F.pixel_unshuffle(images, self.shape.fold)
+        if _is_faster_channels_last(x):
+            x = x.contiguous(memory_format=torch.channels_last)
         skips = []
         for stage in self.input_blocks:
             x = stage(x, active)
@@ -283,6 +284,16 @@ class UNet(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = self.out(x.to(images.dtype))
         return F.pixel_shuffle(x, self.shape.fold)
+
+
+def _is_faster_channels_last(x: Tensor) -> bool:
+    """Whether channels of maps should lie last in memory, where a CPU's convolutions want them.
+
+    Of such maps torch's group normalisation takes twenty times as long with a gradient, and twice
+    as long in bfloat16, which is more than convolutions win.
+    """
+    low = x.dtype == torch.bfloat16 or torch.is_autocast_enabled(x.device.type)
+    return x.device.type == "cpu" and not (low or torch.is_grad_enabled())
 
 
 def _count_heads(shape: UNetShape, channels: int) -> int:

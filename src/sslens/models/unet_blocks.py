@@ -154,10 +154,11 @@ def _attend(
 ) -> Float[Tensor, "image head place dim"]:
     """Compute softmax(q kᵀ / √d) v.
 
-    On CPUs in bfloat16, two products with the softmax between them take a third of the time of
-    torch's fused attention with its gradient (`bench/rcdm.py`); maps are too small to need fusion.
+    With a gradient, on CPUs in bfloat16, two products with the softmax between them take a third of
+    the time of torch's fused attention (`bench/rcdm.py`); maps are too small to need fusion.
     """
-    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+    slow = q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled()
+    if not slow:
         return F.scaled_dot_product_attention(q, k, v)
     heads = q.shape[:2]
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))
