@@ -292,8 +292,9 @@ def _is_faster_channels_last(x: Tensor) -> bool:
     Of such maps torch's group normalisation takes twenty times as long with a gradient, and twice
     as long in bfloat16, which is more than convolutions win.
     """
-    low = x.dtype == torch.bfloat16 or torch.is_autocast_enabled(x.device.type)
-    return x.device.type == "cpu" and not (low or torch.is_grad_enabled())
+    if x.device.type != "cpu" or torch.is_grad_enabled():
+        return False
+    return x.dtype != torch.bfloat16 and not torch.is_autocast_enabled("cpu")
 
 
 def _count_heads(shape: UNetShape, channels: int) -> int:
