@@ -96,11 +96,25 @@ def test_bfloat16_is_near_float32() -> None:
     )
 
 
-def test_attention_in_bfloat16_is_the_fused_one() -> None:
+def test_the_way_without_a_gradient_computes_the_same() -> None:
+    """Channels lie last in memory there."""
+    network = UNetShape(16, 32, 1, (1, 2), attention=(8,), condition=10).build(seed=0).double()
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(torch.randn(value.shape) * 0.05)
+    images, times = torch.randn(2, 3, 16, 16).double(), torch.tensor([0.0, 700.0])
+    features = torch.randn(2, 10).double()
+    exact = network(images, times, features)
+    with torch.no_grad():
+        assert torch.allclose(network(images, times, features), exact, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_attention_in_bfloat16_is_that_in_float32(learns: bool) -> None:
     layer = Attention(64, heads=2)
     layer.proj_out.weight.data.normal_()
     x = torch.randn(2, 64, 4, 4)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.set_grad_enabled(learns), torch.autocast("cpu", torch.bfloat16):
         rough = layer(x)
     exact = layer(x)
     assert float(((rough - exact).abs().max() / exact.abs().max()).detach()) < 0.02
