@@ -135,6 +135,20 @@ def test_fidelity_is_that_of_loops_and_a_bad_sampler_is_called_one() -> None:
     said = " ".join(write("samples", results))
     assert "Of bad nothing follows from what varies" in said
     assert "Of good" not in said
+    assert "these sources do not decide" not in said
+
+
+def test_a_sampler_near_the_bound_is_called_undecided() -> None:
+    results = compute("samples", given_of({"middling": 0.5}))
+    row = results["fidelity"].iloc[0]
+    assert row.margin == pytest.approx(row.nearest - 0.8 * row.nearest_copy)
+    assert row.margin_low < 0 < row.margin_high
+    # copies are all nearest here, so that only samples vary
+    assert row.margin_high - row.margin == pytest.approx(row.nearest_high - row.nearest, abs=1e-9)
+    assert row.faithful == (row.margin >= 0)
+    said = " ".join(write("samples", results))
+    assert "do not decide of middling (" in said
+    assert "nothing follows" not in said
 
 
 def test_facing_is_held_against_the_true_one_and_its_reader_is_stated() -> None:

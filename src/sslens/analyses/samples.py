@@ -47,6 +47,9 @@ UNITS = {
     "nearest_high": "upper end",
     "nearest_copy": "the same share of copies of the sources, shifted by one pixel to the right",
     "faithful": "whether `nearest` is at least 0.8 times `nearest_copy`",
+    "margin": "`nearest` less 0.8 times `nearest_copy`",
+    "margin_low": "lower end of its 95 % interval over sources, samples and copies paired",
+    "margin_high": "upper end",
     "rank": "median rank of the source, 1 the nearest",
     "cosine": "mean cosine of centred, whitened features of a sample and its source",
     "cosine_low": "lower end of its 95 % interval over sources",
@@ -83,9 +86,9 @@ SIZE = ("sources", "draws")
 TABLES: Mapping[str, tuple[str, ...]] = {
     "fidelity": (
         *("model", "tap", "pooling", *SIZE, "images", "nearest", "nearest_low", "nearest_high"),
-        *("nearest_copy", "faithful", "rank", "cosine", "cosine_low", "cosine_high"),
-        *("cosine_copy", "judge", "precision", "precision_low", "precision_high"),
-        *("precision_real", "recall", "frechet", "frechet_real"),
+        *("nearest_copy", "faithful", "margin", "margin_low", "margin_high", "rank"),
+        *("cosine", "cosine_low", "cosine_high", "cosine_copy", "judge", "precision"),
+        *("precision_low", "precision_high", "precision_real", "recall", "frechet", "frechet_real"),
     ),
     "spreads": (
         *("model", "quantity", "kind", "spread", "low", "high", "other", "other_low"),
@@ -122,14 +125,16 @@ def _judge(one: ModelSamples, samples: SampleSet) -> Row:
     whitening = Whitening.fit(one.images)
     images, own, copies = (whitening.apply(rows) for rows in (one.images, one.features, one.copies))
     ranks = rank_sources(own, images, sources)
-    nearest_copy = float((rank_sources(copies, images, sources) == 1).mean())
-    nearest = average_over_sources((ranks == 1).astype(np.float64), reach=1.0)
+    hits = (ranks == 1).astype(np.float64)
+    copied = (rank_sources(copies, images, sources) == 1).astype(np.float64)
+    nearest = average_over_sources(hits, reach=1.0)
+    margin = average_over_sources(hits - FAITHFUL * copied, reach=1.0)
     cosine = average_over_sources(measure_cosines(own, images, sources), reach=1.0)
     row: Row = {"tap": one.tap, "pooling": one.pooling, "sources": count}
     row |= {"draws": one.pixels.shape[1], "images": len(images)}
     row |= estimate_spread(nearest, count, 0.0).columns("nearest")
-    row |= {"nearest_copy": nearest_copy, "rank": float(np.median(ranks))}
-    row["faithful"] = bool(nearest.value >= FAITHFUL * nearest_copy)
+    row |= {"nearest_copy": float(copied.mean()), "faithful": bool(margin.value >= 0)}
+    row |= estimate_spread(margin, count).columns("margin") | {"rank": float(np.median(ranks))}
     row |= estimate_spread(cosine, count).columns("cosine")
     row["cosine_copy"] = float(measure_cosines(copies, images, sources).mean())
     return row | _judge_quality(one, samples)

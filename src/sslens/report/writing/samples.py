@@ -1,11 +1,11 @@
 """Sentences about the analysis samples."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from sslens.report.writing.numbers import spell, spell_level, spell_share
+from sslens.report.writing.numbers import spell, spell_level, spell_points, spell_share
 from sslens.statistics.estimate import Estimate
 from sslens.table import Results
 
@@ -24,12 +24,7 @@ def sentences(results: Results) -> tuple[str, ...]:
     written = [f"The source is the nearest of up to {rows[0]['images']:,} images to {told}."]
     judged = "; ".join(_write_quality(row) for row in rows)
     written.append(f"Among real images lie {judged}.")
-    unfaithful = [str(row["model"]) for row in rows if not row["faithful"]]
-    if unfaithful:
-        written.append(
-            f"Of {', '.join(unfaithful)} nothing follows from what varies: the samples do not have"
-            " the features that they were made from."
-        )
+    written += _write_trust(rows)
     if "spreads" not in results:
         return tuple(written)
     frame = results["spreads"]
@@ -47,6 +42,35 @@ def sentences(results: Results) -> tuple[str, ...]:
         if (text := _write_spread(str(name), own))
     ]
     return (*written, f"Spread among samples, 0 none and 1 as among all images: {'; '.join(kept)}.")
+
+
+def _write_trust(rows: Sequence[Mapping[Hashable, Any]]) -> Iterator[str]:
+    """Write of which models samples are not shown to be faithful."""
+    margins = {str(row["model"]): _read_margin(row) for row in rows}
+    bad = [name for name, margin in margins.items() if margin.high < 0]
+    if bad:
+        yield (
+            f"Of {', '.join(bad)} nothing follows from what varies: the samples do not have the"
+            " features that they were made from."
+        )
+    open_ones = [
+        f"{name} ({spell_points(margin)})"
+        for name, margin in margins.items()
+        if margin.low < 0 <= margin.high
+    ]
+    if open_ones:
+        yield (
+            "Whether samples are faithful, the source nearest to at least 0.8 of what copies reach,"
+            f" these sources do not decide of {', '.join(open_ones)}."
+        )
+
+
+def _read_margin(row: Mapping[Hashable, Any]) -> Estimate:
+    """By how much the share lies above 0.8 of the copies'; tables of before have no interval."""
+    if "margin" in row:
+        return Estimate.from_row(row, "margin", "images", "sources")
+    known = 1.0 if row["faithful"] else -1.0
+    return Estimate(known, known, known)
 
 
 def _write_fidelity(row: Mapping[Hashable, Any]) -> str:
