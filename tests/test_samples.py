@@ -20,7 +20,14 @@ from sslens.errors import InputError
 from sslens.figure import Sheet
 from sslens.probes.fidelity import Whitening
 from sslens.probes.scene_coding import FACING, choose_codings, join_facing, mirror_factors
-from sslens.probes.scene_reader import ReaderSettings, SceneReader, open_reader, train_reader
+from sslens.probes.scene_reader import (
+    ReaderSettings,
+    SceneReader,
+    has_reader,
+    open_reader,
+    train_reader,
+)
+from sslens.report.writing.varying import write_varying
 from sslens.statistics.spread import average_over_sources, estimate_spread
 from sslens.store import Store
 from sslens.study import Study, prepare, run, sampling
@@ -65,7 +72,10 @@ def test_a_mirrored_picture_is_read_as_the_mirrored_scene(reader: SceneReader) -
 
 def test_a_reader_is_the_same_again_and_is_kept(reader: SceneReader, tmp_path: Path) -> None:
     store, pictures = Store(tmp_path), scenes.render(1, range(5))
+    assert not has_reader(store, TINY)
     kept = open_reader(store, TINY)
+    assert has_reader(store, TINY)
+    assert not has_reader(store)  # of other settings
     assert kept.read(pictures).equals(reader.read(pictures))
     again = open_reader(store, TINY, report=lambda done, total: pytest.fail("trained anew"))
     assert again.read(pictures).equals(kept.read(pictures))
@@ -163,6 +173,38 @@ def test_facing_is_held_against_the_true_one_and_its_reader_is_stated() -> None:
     assert (row.misread, row["read"], row.kind) == (0, 0.97, "categorical")
     said = next(text for text in write("samples", results) if "facing" in text)
     assert f"rightly in 97.0% [95.0%, 98.0%]) of {left:.1%} [" in said
+
+
+def test_pairs_are_differences_with_sources_and_noise_paired() -> None:
+    given = given_of({"one": 0.3, "other": 0.6})
+    results, samples = compute("samples", given), given.values["samples"]
+    row = results["pairs"].set_index("quantity").loc[FACING]
+    spreads = results["spreads"].set_index(["model", "quantity"])
+    one, other = (spreads.loc[(name, FACING)] for name in ("one", "other"))
+    assert (row.model_a, row.model_b, row.kind) == ("one", "other", "categorical")
+    assert row.difference == pytest.approx(one.spread - other.spread)
+    left = [
+        (samples.models[name].read.facing == "left").to_numpy().reshape(SOURCES, DRAWS).mean(1)
+        for name in ("one", "other")
+    ]
+    gap = left[0] - left[1]
+    half = 2.570582 * gap.std(ddof=1) / SOURCES**0.5  # Student's t of 5 degrees
+    ends = (row.other_difference_low, row.other_difference, row.other_difference_high)
+    assert ends == pytest.approx((gap.mean() - half, gap.mean(), gap.mean() + half), abs=1e-5)
+
+
+def test_the_first_screen_says_what_varies_and_whether_samples_are_to_be_trusted() -> None:
+    results = compute("samples", given_of({"good": 0.05, "bad": 50.0}))
+    said = {one.question: one for one in write_varying(results, ("good", "bad"))}
+    assert said["Do samples by good have its features?"].word == "yes"
+    assert said["Do samples by bad have its features?"].word == "no"
+    most = said["What varies most among samples by good?"]
+    assert most.names.startswith("facing") and "least x" in most.effect
+    assert "What varies most among samples by bad?" not in said
+    assert not any("face another way" in question for question in said)
+    fine = compute("samples", given_of({"one": 0.05, "other": 0.1}))
+    (facing,) = (one for one in write_varying(fine, ("one", "other")) if "face" in one.question)
+    assert facing.word == "undecided" and "points [" in facing.effect
 
 
 def test_samples_of_no_scenes_have_no_factors() -> None:

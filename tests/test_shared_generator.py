@@ -42,6 +42,19 @@ def test_a_command_takes_it_by_name(tmp_path: Path) -> None:
     assert len(list((tmp_path / "samples").rglob("*.png"))) >= 4
 
 
+def test_a_plan_has_the_cost_of_samples_and_says_of_which_models_there_are_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", "scenes_mae", "random:vit_nano_patch8_32:3", "--images", "scenes:2:32"]
+    words += ["--analyses", "samples", "--generator", SHARED.NAME, "--dry-run", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    assert "1 model × 32 sources" in said or "2 models × 32 sources" in said  # and random weights
+    assert f"none of random #3, of which {SHARED.NAME} takes no features" in said
+    cost = next(line for line in said.splitlines() if line.startswith("cost"))
+    assert "samples " in cost
+
+
 def read(model: Backbone, images: ImageSet, tap: str, pooling: str) -> np.ndarray:
     features: Features
     (features,) = collect(model, images, (FeatureReducer((tap,)),), device="cpu")

@@ -2,6 +2,9 @@
 al., 2023): what varies among them, and how far they can be trusted."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import final
 
 import numpy as np
 import pandas as pd
@@ -21,7 +24,7 @@ from sslens.table import Results
 
 TITLE = "What varies among generated images with one representation?"
 CAPTION = (
-    "Each row is an image, the source first, then samples that a diffusion model made from noise"
+    "Each row is an image, the source first, then samples that a generator made from noise"
     " and the source's features; samples in one place of two sheets have one noise. What varies"
     " in a row is what the features do not hold, if the samples are faithful: the table of fidelity"
     " says how often the source is the nearest of up to 1,000 images by the sample's own features"
@@ -45,7 +48,10 @@ UNITS = {
     "nearest": "share of samples to which the source is the nearest of these images",
     "nearest_low": "lower end of its 95 % interval over sources",
     "nearest_high": "upper end",
-    "nearest_copy": "the same share of copies of the sources, shifted by one pixel to the right",
+    "nearest_copy": (
+        "the same share of copies of the sources, shifted to the right by one pixel of the samples'"
+        " size"
+    ),
     "faithful": "whether `nearest` is at least 0.8 times `nearest_copy`",
     "margin": "`nearest` less 0.8 times `nearest_copy`",
     "margin_low": "lower end of its 95 % interval over sources, samples and copies paired",
@@ -74,6 +80,14 @@ UNITS = {
     "other": "of kinds, share of samples of which another kind is read than the source has",
     "other_low": "lower end of its 95 % interval over sources",
     "other_high": "upper end",
+    "model_a": "name of a model",
+    "model_b": "name of another one",
+    "difference": "spread of model_a less that of model_b, sources and noise paired",
+    "difference_low": "lower end of its 95 % interval over sources",
+    "difference_high": "upper end",
+    "other_difference": "of kinds, `other` of model_a less that of model_b, paired",
+    "other_difference_low": "lower end of its 95 % interval over sources",
+    "other_difference_high": "upper end",
     "misread": "of kinds, share of the sources themselves of which another kind is read",
     "read": "how well the network reads the factor in held-out scenes: accuracy, or R²",
     "read_low": "lower end of its 95 % interval over scenes",
@@ -94,26 +108,50 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("model", "quantity", "kind", "spread", "low", "high", "other", "other_low"),
         *("other_high", "misread", "read", "read_low", "read_high", *SIZE),
     ),
+    "pairs": (
+        *("model_a", "model_b", "quantity", "kind", "difference", "difference_low"),
+        *("difference_high", "other_difference", "other_difference_low", "other_difference_high"),
+        *("read", *SIZE),
+    ),
     **sheets.TABLES,
 }
-TEXTS = ("model", "tap", "pooling", "judge", "quantity", "kind", *sheets.TEXTS)
+TEXTS = (
+    "model",
+    "model_a",
+    "model_b",
+    "tap",
+    "pooling",
+    "judge",
+    "quantity",
+    "kind",
+    *sheets.TEXTS,
+)
 
 
 def compute(models: Models, *, samples: SampleSet, seed: int = 0) -> Results:
     """Judge the samples of each model.
 
     `fidelity` has a row for each model; `spreads` one for each factor that a network reads from the
-    pixels, where the images are scenes; `sheets` and `pictures` have what is shown. The seed is not
-    used: samples are drawn before.
+    pixels, where the images are scenes, and `pairs` one for each of these and two models; `sheets`
+    and `pictures` have what is shown. The seed is not used: samples are drawn before.
     """
     rows: list[tuple[str, Row]] = []
+    found: dict[str, dict[str, Variation]] = {}
     for name, one in samples.models.items():
         rows.append(("fidelity", {"model": name} | _judge(one, samples)))
         if samples.readings is not None and one.read is not None:
-            draws = one.pixels.shape[1]
-            found = _measure(one.read, draws, samples.readings)
-            size = {"sources": len(samples.ids), "draws": draws}
-            rows += [("spreads", {"model": name} | row | size) for row in found]
+            found[name] = _measure(one.read, one.pixels.shape[1], samples.readings)
+            size = {"sources": len(samples.ids), "draws": one.pixels.shape[1]}
+            rows += [
+                ("spreads", {"model": name, "quantity": quantity} | varied.columns() | size)
+                for quantity, varied in found[name].items()
+            ]
+    rows += [
+        ("pairs", {"model_a": a, "model_b": b, "quantity": quantity} | row | size)
+        for a, b in combinations(found, 2)
+        for quantity, one in found[a].items()
+        for row in (one.compare(found[b][quantity]),)
+    ]
     rows += sheets.list_sheets(_list_rows(samples))
     return make_results(rows, TABLES, UNITS, TEXTS)
 
@@ -160,7 +198,44 @@ def _judge_quality(one: ModelSamples, samples: SampleSet) -> Row:
     }
 
 
-def _measure(read: pd.DataFrame, draws: int, readings: Readings) -> Iterator[Row]:
+@final
+@dataclass(frozen=True)
+class Variation:
+    """How far a factor that is read from a model's samples lies from the sources'.
+
+    Attributes:
+        kind: of the factor.
+        spread: over the sources.
+        other: of a kind, the share of samples of another one than the source has; else None.
+        sources: how many.
+        rest: what else the table says of the factor.
+    """
+
+    kind: str
+    spread: Sampled
+    other: Sampled | None
+    sources: int
+    rest: Row
+
+    def columns(self) -> Row:
+        """The columns of a row of the table `spreads`."""
+        row: Row = {"kind": self.kind}
+        row |= estimate_spread(self.spread, self.sources, 0.0).columns("spread", ("low", "high"))
+        if self.other is not None:
+            row |= estimate_spread(self.other, self.sources, 0.0).columns("other")
+        return row | self.rest
+
+    def compare(self, less: "Variation") -> Row:
+        """The columns of a row of the table `pairs`: this less another model's."""
+        row: Row = {"kind": self.kind, "read": self.rest["read"]}
+        row |= estimate_spread(self.spread - less.spread, self.sources).columns("difference")
+        if self.other is not None and less.other is not None:
+            gap = estimate_spread(self.other - less.other, self.sources)
+            row |= gap.columns("other_difference")
+        return row
+
+
+def _measure(read: pd.DataFrame, draws: int, readings: Readings) -> dict[str, Variation]:
     """Measure how far each factor that is read from the samples lies from the sources'.
 
     The difference is from what is read of the source, not from what is true of it, so that what the
@@ -169,24 +244,20 @@ def _measure(read: pd.DataFrame, draws: int, readings: Readings) -> Iterator[Row
     count = len(readings.sources)
     together = pd.concat([readings.sources, readings.pool, read], ignore_index=True)
     starts = [count, count + len(readings.pool)]
+    found = {}
     for name, codes in code_factors(together).items():
         sources, pool, others = np.split(codes, starts)
         spread = measure_spread(sources, others.reshape(count, draws, -1), pool)
-        kind = str(kind_of(name, readings.true[name]))
-        row: Row = {"quantity": name, "kind": kind}
-        row |= estimate_spread(spread, count, 0.0).columns("spread", ("low", "high"))
+        kind, rest = str(kind_of(name, readings.true[name])), readings.scores[name].columns("read")
+        other = None
         if kind == "categorical":
-            row |= _count_others(name, read, draws, readings)
-        yield row | readings.scores[name].columns("read")
-
-
-def _count_others(name: str, read: pd.DataFrame, draws: int, readings: Readings) -> Row:
-    """The share of samples of which another kind is read than the source has."""
-    true = readings.true[name].astype(str).to_numpy()
-    kinds = read[name].astype(str).to_numpy().reshape(-1, draws)
-    other: Sampled = average_over_sources((kinds != true[:, None]).astype(np.float64), reach=1.0)
-    misread = float((readings.sources[name].astype(str).to_numpy() != true).mean())
-    return estimate_spread(other, len(true), 0.0).columns("other") | {"misread": misread}
+            true = readings.true[name].astype(str).to_numpy()
+            kinds = read[name].astype(str).to_numpy().reshape(-1, draws)
+            other = average_over_sources((kinds != true[:, None]).astype(np.float64), reach=1.0)
+            seen = readings.sources[name].astype(str).to_numpy()
+            rest |= {"misread": float((seen != true).mean())}
+        found[name] = Variation(kind, spread, other, count, rest)
+    return found
 
 
 def _list_rows(samples: SampleSet) -> Iterator[sheets.SheetRow]:

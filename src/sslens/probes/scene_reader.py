@@ -218,7 +218,7 @@ def open_reader(
         report: is told the steps done, and all of them.
     """
     settings = settings or ReaderSettings()
-    key = {"scenes": scenes.VERSION, "reader": VERSION, "settings": asdict(settings)}
+    key = _make_key(settings)
     kept = None if store is None else store.read("scene-reader", key)
     told = None if store is None else store.read_json("scene-reader", key)
     if kept is not None and told is not None:
@@ -237,6 +237,15 @@ def open_reader(
         scores_told = {name: asdict(one) for name, one in reader.scores.items()}
         store.write_json("scene-reader", key, {"codings": codings_told, "scores": scores_told})
     return reader
+
+
+def has_reader(store: "Store", settings: ReaderSettings | None = None) -> bool:
+    """Whether the store has the reader, so that it need not be trained."""
+    return store.has("scene-reader", _make_key(settings or ReaderSettings()))
+
+
+def _make_key(settings: ReaderSettings) -> dict[str, Any]:
+    return {"scenes": scenes.VERSION, "reader": VERSION, "settings": asdict(settings)}
 
 
 def train_reader(

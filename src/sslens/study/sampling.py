@@ -60,18 +60,42 @@ def describe_cost(situation: Situation, store: Store) -> Iterator[str]:
     """Say how many samples are made, or that the store has them."""
     generator, images = open_named(situation), situation.images
     assert images is not None
-    matched = _match(situation, generator)
-    sources = min(SOURCES, len(images))
-    lacking = [
-        name
-        for name, (known, member) in matched.items()
-        if not store.has("samples", _key(situation, generator, known, member.network))
-    ]
+    matched, sources = _match(situation, generator), count_sources(images)
+    lacking = list_lacking(situation, store, generator)
     state = f"{len(lacking)} of them to be made" if lacking else "in the store"
     yield (
-        f"samples   {len(matched)} models × {sources} sources × {DRAWS}, {generator.size} px, by"
-        f" {generator.name} in {generator.process.default_steps} steps: {state}"
+        f"samples   {len(matched)} model{'s' * (len(matched) != 1)} × {sources} sources × {DRAWS},"
+        f" {generator.size} px, by {generator.name} in {generator.process.default_steps} steps:"
+        f" {state}"
     )
+    unknown = [
+        one.name
+        for one in situation.members
+        if one.model is not None and not one.control and one.name not in matched
+    ]
+    if unknown:
+        yield f"          none of {', '.join(unknown)}, of which {generator.name} takes no features"
+
+
+def count_sources(images: "ImageSet") -> int:
+    """The images of which samples are made."""
+    return min(SOURCES, len(images))
+
+
+def list_lacking(situation: Situation, store: Store, generator: "Generator") -> list[Member]:
+    """List the models of which the store lacks samples."""
+    return [
+        member
+        for known, member in _match(situation, generator).values()
+        if not store.has("samples", _key(situation, generator, known, member.network))
+    ]
+
+
+def has_factors(images: "ImageSet") -> bool:
+    """Whether a reader of scenes can read the images' factors."""
+    from sslens.data.scene_images import SceneSource
+
+    return isinstance(images.source, SceneSource)
 
 
 def make_all(captured: Captured) -> SampleSet:
@@ -80,7 +104,7 @@ def make_all(captured: Captured) -> SampleSet:
     assert images is not None
     generator = open_named(situation)
     candidates = images.take(range(min(CANDIDATES, len(images))))
-    sources = candidates.take(range(min(SOURCES, len(candidates))))
+    sources = candidates.take(range(count_sources(candidates)))
     pictures = look_at_size(candidates, generator.size)
     maker = SampleMaker(captured, generator, candidates, sources, pictures)
     models = {
@@ -157,7 +181,7 @@ class SampleMaker:
             self._read(name, tap, pooling),
             judge,
             self._see(self._find(judge), flat, *self._usual(judge)),
-            None if not self._has_factors else self._reader.read(flat),
+            None if not has_factors(self.candidates) else self._reader.read(flat),
         )
 
     def read_usual(self, name: str) -> np.ndarray:
@@ -166,7 +190,7 @@ class SampleMaker:
 
     def readings(self) -> Readings | None:
         """Read the factors of the candidates from their pictures; None where they are no scenes."""
-        if not self._has_factors:
+        if not has_factors(self.candidates):
             return None
         from sslens.data.scene_images import factors_of
 
@@ -180,12 +204,6 @@ class SampleMaker:
 
         with progress("a reader of scenes", quiet=self.captured.situation.quiet) as report:
             return open_reader(self.captured.store, report=report)
-
-    @property
-    def _has_factors(self) -> bool:
-        from sslens.data.scene_images import SceneSource
-
-        return isinstance(self.candidates.source, SceneSource)
 
     def _sample(self, name: str, known: str, model: "Backbone") -> np.ndarray:
         import torch
@@ -282,7 +300,7 @@ def _key(
     """Everything that decides the samples of a model."""
     images = situation.images
     assert images is not None
-    sources = images.take(range(min(SOURCES, len(images))))
+    sources = images.take(range(count_sources(images)))
     return {
         "generator": digest(dict(generator.key)),
         "model": [known, model.digest],

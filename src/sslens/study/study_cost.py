@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sslens.study.costing import Cost, PassProbe, measure_memory
 from sslens.study.detecting import estimate_detectors
 from sslens.study.probe_cost import make_up, time_fit
+from sslens.study.sample_cost import estimate_samples
 
 if TYPE_CHECKING:
     from sslens.capture import Features
@@ -55,6 +56,8 @@ def estimate_study(plan: "StudyPlan") -> Cost:
         seconds["probes"] = speed * probes
     seconds["report"] = speed * (REPORT + SECTION * len(plan.analyses))
     trainings = estimate_detectors(plan.situation, plan.analyses, runner.store)
+    if "samples" in plan.analyses:
+        seconds["samples"] = estimate_samples(plan.situation, runner.store, speed)
     if trainings:
         seconds["detectors"] = sum(one.seconds for one in trainings)
     trained = max((one.memory for one in trainings), default=0.0)

@@ -15,7 +15,7 @@ from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.togetherness import compare_together
 from sslens.comparisons.with_pixels import WithPixels
 from sslens.report.front.screen import Answer
-from sslens.report.writing import blindness, choosing, name_classes, places
+from sslens.report.writing import blindness, choosing, name_classes, places, varying
 from sslens.report.writing import front as words
 from sslens.report.writing.alike import Beside, write_alike
 from sslens.statistics.estimate import Estimate
@@ -52,6 +52,8 @@ def answer_questions(
             yield words.write_together(together, "cka-finetune")
     if blindness.LINK in results:
         yield from blindness.write_blindest(results[blindness.LINK])
+    if varying.LINK in results:
+        yield from varying.write_varying(results[varying.LINK], models.studied)
     yield from places.write_places(results)
 
 

@@ -17,8 +17,9 @@ FACING = "facing"
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Write how faithful each model's samples are, so that a bad sampler is not mistaken for an
-    invariance; in how many the thing faces the other way; and which factors vary."""
+    """Write in how many samples of each model the thing faces the other way, and which factors
+    vary; and how faithful the samples are, so that a bad sampler is not mistaken for an
+    invariance."""
     rows = results["fidelity"].to_dict("records")
     told = "; ".join(_write_fidelity(row) for row in rows)
     written = [f"The source is the nearest of up to {rows[0]['images']:,} images to {told}."]
@@ -30,23 +31,41 @@ def sentences(results: Results) -> tuple[str, ...]:
     frame = results["spreads"]
     facing = frame[frame.quantity == FACING]
     if len(facing):
+        trust = {str(row["model"]): _name_trust(read_margin(row)) for row in rows}
         read = Estimate.from_row(facing.iloc[0], "read", "images", 0)
-        sides = "; ".join(_write_facing(row) for row in facing.to_dict("records"))
-        written.append(
+        sides = "; ".join(_write_facing(row, trust) for row in facing.to_dict("records"))
+        first = (
             f"Another facing than the source's is read (in held-out scenes rightly in"
             f" {spell_share(read)}) of {sides}."
         )
+        written.insert(0, first)
     kept = [
         text
         for name, own in frame[frame.read >= READ].groupby("model", sort=False)
         if (text := _write_spread(str(name), own))
     ]
-    return (*written, f"Spread among samples, 0 none and 1 as among all images: {'; '.join(kept)}.")
+    told = "; ".join(kept)
+    written.append(
+        f"Spread among samples, 0 none and 1 as among all images, of what is read with an accuracy"
+        f" or R² of {READ} or more in held-out scenes: {told}{_write_unread(frame)}."
+    )
+    return tuple(written)
+
+
+def _name_trust(margin: Estimate) -> str:
+    if margin.low < 0 <= margin.high:
+        return "whether faithful, undecided"
+    return "not faithful" if margin.value < 0 else "faithful"
+
+
+def _write_unread(frame: pd.DataFrame) -> str:
+    names = list(dict.fromkeys(frame[~(frame.read >= READ)].quantity))
+    return f"; not read so well: {', '.join(map(str, names))}" if names else ""
 
 
 def _write_trust(rows: Sequence[Mapping[Hashable, Any]]) -> Iterator[str]:
     """Write of which models samples are not shown to be faithful."""
-    margins = {str(row["model"]): _read_margin(row) for row in rows}
+    margins = {str(row["model"]): read_margin(row) for row in rows}
     bad = [name for name, margin in margins.items() if margin.high < 0]
     if bad:
         yield (
@@ -65,8 +84,9 @@ def _write_trust(rows: Sequence[Mapping[Hashable, Any]]) -> Iterator[str]:
         )
 
 
-def _read_margin(row: Mapping[Hashable, Any]) -> Estimate:
-    """By how much the share lies above 0.8 of the copies'; tables of before have no interval."""
+def read_margin(row: Mapping[Hashable, Any]) -> Estimate:
+    """Read by how much the share lies above 0.8 of the copies'; tables of before have no
+    interval."""
     if "margin" in row:
         return Estimate.from_row(row, "margin", "images", "sources")
     known = 1.0 if row["faithful"] else -1.0
@@ -85,9 +105,10 @@ def _write_quality(row: Mapping[Hashable, Any]) -> str:
     return f"{share} of those by {row['model']} (real ones {real}), by features of {row['judge']}"
 
 
-def _write_facing(row: Mapping[Hashable, Any]) -> str:
+def _write_facing(row: Mapping[Hashable, Any], trust: Mapping[str, str]) -> str:
     share = spell_share(Estimate.from_row(row, "other", "images", "sources"))
-    return f"{share} of the samples by {row['model']}"
+    name = str(row["model"])
+    return f"{share} of the samples by {name} ({trust[name]})"
 
 
 def _write_spread(name: str, rows: pd.DataFrame) -> str:
