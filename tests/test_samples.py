@@ -199,12 +199,14 @@ def test_the_first_screen_says_what_varies_and_whether_samples_are_to_be_trusted
     assert said["Do samples by good have its features?"].word == "yes"
     assert said["Do samples by bad have its features?"].word == "no"
     most = said["What varies most among samples by good?"]
-    assert most.names.startswith("facing") and "least x" in most.effect
+    assert most.names.startswith("facing")
+    assert "least x" in most.effect
     assert "What varies most among samples by bad?" not in said
     assert not any("face another way" in question for question in said)
     fine = compute("samples", given_of({"one": 0.05, "other": 0.1}))
     (facing,) = (one for one in write_varying(fine, ("one", "other")) if "face" in one.question)
-    assert facing.word == "undecided" and "points [" in facing.effect
+    assert facing.word == "undecided"
+    assert "points [" in facing.effect
 
 
 def test_samples_of_no_scenes_have_no_factors() -> None:
