@@ -244,7 +244,7 @@ def has_reader(store: "Store", settings: ReaderSettings | None = None) -> bool:
     return store.has("scene-reader", _make_key(settings or ReaderSettings()))
 
 
-def _make_key(settings: ReaderSettings) -> dict[str, Any]:
+def _make_key(settings: ReaderSettings) -> dict[str, object]:
     return {"scenes": scenes.VERSION, "reader": VERSION, "settings": asdict(settings)}
 
 
