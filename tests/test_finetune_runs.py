@@ -393,7 +393,7 @@ def test_the_plan_counts_steps_and_a_report_shows_the_accuracy(
     of = f"{share:.1%} [{low:.1%}, {high:.1%}] of the 40 held-out images (always the most frequent"
     page = (tmp_path / "report" / "report.html").read_text()
     # the page and the closing answer begin with the accuracy, and not with the loss
-    assert 0 < page.index(f"Top-1 accuracy at the end: {of}") < page.index("The loss went from")
+    assert 0 < page.index(f"Top-1 accuracy at the end: {of}") < page.index("The loss was")
     assert f"\ntop-1     {of}" in captured.err.partition("\nmodels ")[0]
     assert main([*given[:-1], "together=8", "--preset", "mae-offical"]) == 2
     assert (

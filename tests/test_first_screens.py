@@ -102,6 +102,30 @@ def test_the_screen_of_invariance_names_the_blindest_of_two_models() -> None:
     assert close.answers[-1].word == "the same"
 
 
+def test_a_lead_that_decides_nothing_shows_its_own_interval() -> None:
+    """Not that of the least, which stands at the end and may hold no 0."""
+    own = {"horizontal-flip": 0.89, "grey": 0.88, "vertical-flip": 0.45}
+    _, answers = screen({"invariance": changes({"mae": own})}, "mae")
+    assert answers["To what is mae blindest?"].effect == (
+        "invariance to horizontal flip 0.89 [0.87, 0.91], then to grey 0.88 [0.86, 0.90]"
+        " (difference +0.01 [-0.03, +0.05]; unpaired, so wider; the interval holds 0); least to"
+        " vertical flip 0.45 [0.43, 0.47]"
+    )
+
+
+def test_of_several_untrained_networks_it_is_said_which_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    several = ("random #0", "random #1", "pixels")
+    monkeypatch.setitem(globals(), "CONTROLS", several)
+    values = {"mae": 0.5, "random #0": 0.81, "random #1": 0.88, "pixels": 0.1}
+    made = changes({name: {"grey": value} for name, value in values.items()})
+    answer = screen({"invariance": made}, "mae")[1]
+    grey = answer["Is mae blinder to grey than an untrained network?"]
+    assert grey.control == "untrained random #1 0.88, raw pixels 0.10"
+    assert " over random #1 (unpaired" in grey.effect
+
+
 def test_models_are_held_against_each_other_on_the_same_images() -> None:
     """The table of pairs has a paired interval of sensitivities, in either order."""
     values = {"mae": {"grey": 0.5}, "dino": {"grey": 0.55}, "random #0": {"grey": 0.52}}

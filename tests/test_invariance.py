@@ -32,7 +32,7 @@ from sslens.probes.invariance import (
     decode_parameter,
 )
 from sslens.probes.ridge import LAMBDAS, ridge
-from sslens.report.writing.invariance import _list_sides
+from sslens.report.writing.invariance import _list_sides, _write_patches
 from sslens.statistics.verdicts import Verdict
 from sslens.store import Store
 from sslens.study import Study, prepare
@@ -450,6 +450,24 @@ def test_each_of_few_models_has_a_sentence() -> None:
     (first, *_) = write("invariance", compute("invariance", alter({"dino": 0.1} | CONTROLS)))
     assert "over 120 images. dino (CLS token): most to hue 45 1.00" in first
     assert "Of the controls to horizontal flip random #0" in first
+
+
+def test_what_patch_tokens_say_otherwise_is_said_of_the_cls_token() -> None:
+    place = {"model": "mae", "control": False, "tap": "norm", "last": True, "strength": 1.0}
+    rows = [
+        place
+        | {"pooling": pooling, "main": pooling == "cls", "transform": way, "invariance": value}
+        | {"invariance_low": value - 0.02, "invariance_high": value + 0.02, "images": 80}
+        for pooling, way, value in (
+            ("cls", "horizontal-flip", 0.47),
+            ("patch", "horizontal-flip", 0.81),
+            ("cls", "blur", 0.87),
+            ("patch", "blur", 0.88),
+        )
+    ]
+    said = _write_patches(pd.DataFrame(rows))
+    assert said.endswith(": mae horizontal flip 0.81 [0.79, 0.83], not 0.47.")
+    assert _write_patches(pd.DataFrame(rows[2:])) == ""
 
 
 def test_models_of_other_images_are_refused() -> None:

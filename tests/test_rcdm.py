@@ -17,6 +17,7 @@ from forks import together
 from runs import same
 from sslens.capture import Features
 from sslens.cli import main
+from sslens.cli.rcdm import Train, _describe_gain
 from sslens.data.images import ImageSet, from_arrays
 from sslens.data.streams import stream
 from sslens.diffusion.adapters import Adapters
@@ -592,12 +593,17 @@ def test_the_commands_train_and_sample(
     assert "at norm (cls, 64); 16 images of photos at 8 px: 2 steps an epoch, 2 in all" in err
     assert "million parameters" in err
     assert "min here" in err
+    assert "Without --val" not in err
+    status, _, err = call([*line[:5], *line[7:], "--dry-run"], capsys)
+    assert status == 0, err
+    assert "Without --val nothing tells whether the features reach the images.\n" in err
     assert not Path(run).exists()
     status, out, err = call(line, capsys)
     assert status == 0, err
     assert out.strip() == f"{run}/last.safetensors"
     assert "16 of the 16 images of --val are also trained on" in err
     assert (Path(run) / "report/report.html").is_file()
+    assert "gain      The representation does not reach the images (gain " in err
     status, _, err = call(line, capsys)
     assert status == 2
     assert "already holds a run: go on with --resume" in err
@@ -607,6 +613,7 @@ def test_the_commands_train_and_sample(
     assert status == 0, err
     with Image.open(sheet) as image:
         assert image.size == (3 * 66 + 2, 3 * 66 + 2)
+    assert "note      The representation does not reach the images (gain " in err
     status, out, err = call([*asked, "--out", folder, "--draws", "2", "--device", "cpu"], capsys)
     assert status == 0, err
     listed = (Path(folder) / "samples.csv").read_text().splitlines()
@@ -621,6 +628,25 @@ def test_the_commands_train_and_sample(
     status, _, err = call([*asked, "--out", sheet, "--models", f"{NANO}:1"], capsys)
     assert status == 2
     assert "of no model with the weights of" in err
+
+
+def test_the_end_of_a_training_says_what_its_gain_came_to(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    command = Train(models=("mae", "my dino"), images="photos", val="scenes:1:40")
+    held = draw_images(40)
+    judge = f"--analyses samples --generator {tmp_path}"
+    for gain, word in ((0.8, "take away 80.0%"), (2e-6, "does not reach the images (gain 0.0%)")):
+        log.write_text(json.dumps({"step": 1, "held_gain": gain}) + "\n")
+        said = _describe_gain(command, tmp_path, held)
+        assert word in said
+        wanted = f"samples: sslens compare mae 'my dino' --images scenes:1:40 {judge}"
+        assert said.endswith(wanted) == (gain > 0.5)
+    few = _describe_gain(command, tmp_path, HELD)  # too few to look for a source among them
+    assert "train longer" in few
+    log.unlink()
+    bare = _describe_gain(dataclasses.replace(command, val=None), tmp_path, None)
+    assert bare.startswith("note      Without --val nothing tells whether the features reach")
+    assert bare.endswith(f"--images DIR {judge}")
 
 
 def test_what_is_wrong_with_the_words_is_said(capsys: pytest.CaptureFixture[str]) -> None:

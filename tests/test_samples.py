@@ -100,6 +100,16 @@ def test_facing_is_read_in_95_percent_of_held_out_scenes() -> None:
     assert scores[FACING].n == ReaderSettings().test
 
 
+def test_progress_of_a_reader_counts_minibatches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sslens.probes.scene_reader.ReaderSettings", lambda: TINY)
+    captured = SimpleNamespace(situation=SimpleNamespace(quiet=False), store=None)
+    vars(sampling.SampleMaker)["_reader"].fget(SimpleNamespace(captured=captured))
+    steps = TINY.epochs * (TINY.images // TINY.batch)
+    assert f"a reader of scenes: {steps}/{steps} minibatches, " in capsys.readouterr().err
+
+
 # ------------------------------------------------------------------------------------------------
 # the analysis
 
@@ -145,7 +155,22 @@ def test_fidelity_is_that_of_loops_and_a_bad_sampler_is_called_one() -> None:
     said = " ".join(write("samples", results))
     assert "Of bad nothing follows from what varies" in said
     assert "Of good" not in said
+    assert "The source is the nearest of 40 images to " in said
+    assert "do not compare" not in said  # one model judges both
     assert "these sources do not decide" not in said
+
+
+def test_shares_by_two_judges_are_said_not_to_compare() -> None:
+    given = given_of({"one": 0.1, "other": 0.1})
+    samples = given.values["samples"]
+    models = samples.models | {"other": replace(samples.models["other"], judge="one")}
+    real = dict.fromkeys(("judge", "one"), samples.real["judge"])
+    results = compute("samples", given.but(samples=replace(samples, models=models, real=real)))
+    quality = next(text for text in write("samples", results) if text.startswith("Among real"))
+    assert quality.endswith(
+        "by features of one. These shares, and the Fréchet distances in the table, do not compare"
+        " where different models judge them."
+    )
 
 
 def test_a_sampler_near_the_bound_is_called_undecided() -> None:

@@ -615,6 +615,24 @@ def test_the_curves_are_those_of_the_log() -> None:
     assert curves.warnings(log) == ("It stands still.",)
 
 
+def test_one_point_is_no_course_and_the_method_speaks_of_what_is_there() -> None:
+    loss = {"step": 6, "epoch": 3.0, "loss": 2.736, "lr": 0.1}
+    table = curves.compute([loss])
+    assert curves.findings(table) == ("The loss was 2.736 (step 6, the only one logged).",)
+    caption = curves.write_caption(table)
+    assert not [word for word in ("RankMe", "k-NN", "gain") if word in caption]
+    held = {"step": 6, "epoch": 3.0, "held_loss": 0.9, "held_gain": 0.885}
+    table = curves.compute([loss, held])
+    first, second, _ = curves.findings(table)
+    assert first.startswith("An image's own features take away 88.5% of the loss that held-out")
+    assert "whether samples can be trusted is told by the analysis samples" in first
+    assert second == "The loss of held-out images was 0.9 (step 6, the only one logged)."
+    assert "the gain, which is the share by which that loss falls" in curves.write_caption(table)
+    first, *_ = curves.findings(curves.compute([loss, held | {"held_gain": 2.3e-6}]))
+    assert first.startswith("The representation does not reach the images (gain 0.0%)")
+    assert first.endswith("train longer.")
+
+
 def test_a_run_ends_with_a_report(healthy: dict[str, tuple[Path, list[str]]]) -> None:
     out, _ = healthy["dino"]
     text = write_report(out, "dino", "sslens pretrain dino").read_text()

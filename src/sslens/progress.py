@@ -59,7 +59,7 @@ def _bar(label: str, unit: str, clock: "_Clock") -> Iterator[Callable[..., None]
         task = bar.add_task(label, total=None, rate="", numbers="")
 
         def report(done: int, total: int, **numbers: float) -> None:
-            rate = f"{clock.rate(done):,.0f} {unit}/s" if unit else ""
+            rate = f"{_spell_rate(clock.rate(done))} {unit}/s" if unit else ""
             bar.update(task, completed=done, total=total, rate=rate, numbers=_format(numbers))
 
         yield report
@@ -76,7 +76,7 @@ def _lines(label: str, unit: str, clock: "_Clock") -> Callable[..., None]:
             rate = clock.rate(done)
             left = f", {(total - done) / rate:,.0f} s left" if done < total and rate else ""
             shown = f", {_format(numbers)}" if numbers else ""
-            speed = f" {unit}, {rate:,.0f} {unit}/s" if unit else ""
+            speed = f" {unit}, {_spell_rate(rate)} {unit}/s" if unit else ""
             print(
                 f"{label}: {done:,}/{total:,}{speed}{left}{shown}",
                 file=sys.stderr,
@@ -94,6 +94,15 @@ class _Clock:
 
     def rate(self, done: int) -> float:
         return (done - self.start) / max(time.monotonic() - self.began, 1e-9)
+
+
+def _spell_rate(rate: float) -> str:
+    """A rate in whole numbers, or with two digits where it is under 10.
+
+    >>> _spell_rate(1234.5), _spell_rate(0.2345), _spell_rate(0.0)
+    ('1,234', '0.23', '0')
+    """
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def _format(numbers: dict[str, float]) -> str:

@@ -352,7 +352,7 @@ def timeless(text: str) -> str:
     """
     lines = text.splitlines(keepends=True)
     return "".join(
-        line for line in lines if not re.match(r".*: [\d,]+/[\d,]+ \w+, [\d,]+ \w+/s", line)
+        line for line in lines if not re.match(r".*: [\d,]+/[\d,]+ \w+, [\d.,]+ \w+/s", line)
     )
 
 

@@ -67,8 +67,14 @@ UNITS = {
     "precision_high": "upper end",
     "precision_real": "the same share of other real images: what a perfect sampler reaches",
     "recall": "share of real images that lie among the samples; small where the sources are few",
-    "frechet": "Fréchet distance of the judge's features of samples and of real images",
-    "frechet_real": "the same of other real images",
+    "frechet": (
+        "Fréchet distance of the judge's features of samples and of real images; those of"
+        " different judges do not compare, and of few images it is too large"
+    ),
+    "frechet_real": (
+        "the same of other real images, half of `images`; these are fewer than the samples, so that"
+        " this distance is biased more"
+    ),
     "quantity": "a factor of the scenes, read from the pixels by a network",
     "kind": "categorical, continuous or circular",
     "spread": (

@@ -2,7 +2,7 @@
 and trackers, and write the report at the end."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,6 +114,21 @@ def describe_kept(out: Path, judged: "Judged | None" = None) -> list[str]:
     return lines
 
 
+def read_gain(out: Path) -> float | None:
+    """Read how much of a generator's held-out loss the images' own features took away at the end.
+
+    Args:
+        out: the folder of the run.
+
+    Returns:
+        The share; None where no images were held out, or the folder has no log.
+    """
+    from sslens.training.folder import RunFolder
+
+    gains = [line["held_gain"] for line in RunFolder(out, {}).lines() if "held_gain" in line]
+    return float(gains[-1]) if gains else None
+
+
 def _describe_path(path: Path) -> str:
     """How straight the weights moved, and how far, by the last record of `path.csv`."""
     import pandas as pd
@@ -173,6 +188,7 @@ def write_report(
     what: str = "Pre-training",
     judged: "Judged | None" = None,
     held: "HeldOut | None" = None,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Write the report of a run that is over, from its folder; returns the report's path.
 
@@ -183,6 +199,7 @@ def write_report(
         what: what was done, for the title.
         judged: the images that a classifier's accuracy is of.
         held: the images of k-NN.
+        notes: what a reader must know first, before the warnings of the log.
     """
     import platform
 
@@ -199,7 +216,7 @@ def write_report(
     section = report.Section(
         "training",
         curves.TITLE,
-        curves.CAPTION,
+        curves.write_caption(table),
         curves.findings(table, judged, "" if held is None else held.describe_votes()),
         Results({"curves": table}),
         curves.draw(table),
@@ -208,7 +225,7 @@ def write_report(
         out / "report",
         title=f"{what} of {name}",
         sections=[section],
-        notes=curves.warnings(lines),
+        notes=(*notes, *curves.warnings(lines)),
         command=line,
         study=(out / "config.yaml").read_text(encoding="utf-8"),
         provenance={

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -23,6 +24,7 @@ from sslens.arguments.training import (
 from sslens.arguments.watching import (
     describe_trained,
     open_trackers,
+    read_gain,
     require_trackers,
     write_report,
 )
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 GROUP = "train"
 #: images that will do
 FEWEST = 1
+#: what a training without held-out images lacks
+WITHOUT_VAL = "Without --val nothing tells whether the features reach the images"
 
 
 @dataclass(frozen=True)
@@ -205,9 +209,28 @@ def train(command: Train, line: str, say: Text) -> Reply | None:
         )
     if not first:
         return None
-    report = write_report(out, name, line, "Training")
+    notes = [f"{WITHOUT_VAL}."] if val is None else []
+    report = write_report(out, name, line, "Training", notes=notes)
+    say(_describe_gain(command, out, val))
     say(f"report    {report}")
     return Reply(describe_training(out, report), path)
+
+
+def _describe_gain(command: Train, out: Path, val: "ImageSet | None") -> str:
+    """Say whether the representation reaches the images, and what tells more."""
+    from sslens.study.sampling import FEWEST as SAMPLED
+    from sslens.training.curves import JUDGE, REACHED, describe_gain
+
+    gain = None if val is None else read_gain(out)
+    if gain is not None and gain < REACHED:
+        return f"gain      {describe_gain(gain)}"
+    told = f"note      {WITHOUT_VAL}; {JUDGE}"
+    if gain is not None:
+        told = f"gain      {describe_gain(gain).removesuffix('.')}"
+    images = command.val if val is not None and len(val) >= SAMPLED else "DIR"
+    words = ["sslens", "compare", *command.models, "--images", str(images)]
+    words += ["--analyses", "samples", "--generator", str(out)]
+    return f"{told}: {shlex.join(words)}"
 
 
 def _represent(
@@ -259,6 +282,7 @@ def sample(command: Sample, say: Text) -> Path:
     from sslens.processes import best_device, best_precision
     from sslens.study import generating
     from sslens.tasks.generator import open_generator
+    from sslens.training.curves import REACHED, describe_gain
 
     device = best_device(command.device)
     given = [zoo.load(source) for source in command.models]
@@ -279,6 +303,9 @@ def sample(command: Sample, say: Text) -> Path:
         f"{len(images)} images of {images.name} × {command.draws} samples × {len(models)} models,"
         f" {generator.size} px, steps {steps}, on {device}"
     )
+    gain = read_gain(Path(command.generator))
+    if gain is not None and gain < REACHED:
+        say(f"note      {describe_gain(gain)}")
     return generating.sample(generator, models, images, request, quiet=False)
 
 
@@ -307,6 +334,8 @@ def _describe(
     )
     if first_process():
         say(f"{said}; into {_out(command)}\n{describe_settings(settings)}")
+        if command.val is None:
+            say(f"note      {WITHOUT_VAL}.")
 
 
 def _require_models(command: Train) -> None:

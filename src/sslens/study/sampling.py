@@ -202,7 +202,8 @@ class SampleMaker:
     def _reader(self) -> Any:
         from sslens.probes.scene_reader import open_reader
 
-        with progress("a reader of scenes", quiet=self.captured.situation.quiet) as report:
+        quiet = self.captured.situation.quiet
+        with progress("a reader of scenes", unit="minibatches", quiet=quiet) as report:
             return open_reader(self.captured.store, report=report)
 
     def _sample(self, name: str, known: str, model: "Backbone") -> np.ndarray:

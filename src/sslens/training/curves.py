@@ -18,12 +18,11 @@ from sslens.tasks.held_out_loss import METRICS as GENERATED
 from sslens.training.folder import LogLine
 
 TITLE = "How did the training go?"
-CAPTION = (
-    "Loss (mean of the steps between two lines of the log), learning rate, the effective rank of"
-    " the features after the last layer (RankMe), and, where held-out images were given, the share"
-    " of them that cosine k-NN classifies right by these features, or that a classifier being"
-    " trained does. The loss of one objective says nothing beside that of another."
-)
+#: gain below which features do not reach the images: those of another image cost less than a
+#: hundredth of the loss then
+REACHED = 0.01
+#: what the gain does not tell
+JUDGE = "whether samples can be trusted is told by the analysis samples"
 POOLINGS = {
     "knn_cls": "CLS token",
     "knn_patch": "mean of patch tokens",
@@ -52,6 +51,34 @@ UNITS = {
     "rank_patch": "the same of the means of the patch tokens",
     "rank_mean": "the same of the means over places",
 }
+
+
+def write_caption(table: Table) -> str:
+    """Say what the curves are, of those that the table has.
+
+    >>> frame = pd.DataFrame({"step": [2], "epoch": [1.0], "loss": [0.5], "lr": [0.1]})
+    >>> write_caption(Table(frame, UNITS)).partition(". ")[0]
+    'Loss (mean of the steps between two lines of the log) and learning rate'
+    """
+    columns = set(table.frame.columns)
+    parts = ["Loss (mean of the steps between two lines of the log)", "learning rate"]
+    if columns & {*RANKS}:
+        parts.append("the effective rank of the features after the last layer (RankMe)")
+    if columns & {*POOLINGS}:
+        parts.append("the share of held-out images that cosine k-NN classifies right by them")
+    if columns & {*TOPS}:
+        parts.append("the share of held-out images that the trained classifier gets right")
+    if "held_gain" in columns:
+        parts.append(
+            "the loss of held-out images by the average of the weights (always with the same noise"
+            " and times)"
+        )
+        parts.append(
+            "the gain, which is the share by which that loss falls from another image's features"
+            " to the image's own, 0 where the representation does not reach the images"
+        )
+    told = f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{told}. The loss of one objective says nothing beside that of another."
 
 
 def compute(lines: Sequence[LogLine]) -> Table:
@@ -164,6 +191,24 @@ def describe_accuracy(share: float, judged: Judged | None) -> str:
     )
 
 
+def describe_gain(gain: float) -> str:
+    """Write how much of a generator's loss the images' own features take away, and what follows.
+
+    >>> describe_gain(0.0001).partition(":")[0]
+    'The representation does not reach the images (gain 0.0%)'
+    """
+    if gain < REACHED:
+        return (
+            f"The representation does not reach the images (gain {gain:.1%}): with another image's"
+            " features the loss of held-out images is hardly larger than with their own. Samples"
+            " say nothing of the representation then; train longer."
+        )
+    return (
+        f"An image's own features take away {gain:.1%} of the loss that held-out images have with"
+        f" another image's features: the representation reaches the images; {JUDGE}."
+    )
+
+
 def findings(table: Table, judged: Judged | None = None, votes: str = "") -> tuple[str, ...]:
     """Describe the curves in sentences: the last and the best accuracy of a classifier and of k-NN
     by each pooling, how much of a generator's loss the images' own representations take away, and
@@ -196,16 +241,19 @@ def _findings(frame: pd.DataFrame, judged: Judged | None, votes: str) -> Iterato
             )
     if "held_gain" in frame:
         rows = frame[frame.held_gain.notna()]
-        yield (
-            f"The loss of held-out images went from {rows.held_loss.iloc[0]:.4g} to"
-            f" {rows.held_loss.iloc[-1]:.4g}; at the end an image's own features take away"
-            f" {rows.held_gain.iloc[-1]:.1%} of what it is with another image's."
-        )
-    losses = frame[frame.loss.notna()]
-    first, last = losses.iloc[0], losses.iloc[-1]
-    yield (
-        f"The loss went from {first.loss:.4g} (step {first.step:,.0f}) to {last.loss:.4g} (step"
-        f" {last.step:,.0f})."
+        yield describe_gain(float(rows.held_gain.iloc[-1]))
+        yield _write_course(rows, "held_loss", "loss of held-out images")
+    yield _write_course(frame[frame.loss.notna()], "loss", "loss")
+
+
+def _write_course(rows: pd.DataFrame, column: str, name: str) -> str:
+    """Write a number at both ends, or once where it is known at one step alone."""
+    first, last = rows.iloc[0], rows.iloc[-1]
+    if len(rows) == 1:
+        return f"The {name} was {last[column]:.4g} (step {last.step:,.0f}, the only one logged)."
+    return (
+        f"The {name} went from {first[column]:.4g} (step {first.step:,.0f}) to"
+        f" {last[column]:.4g} (step {last.step:,.0f})."
     )
 
 

@@ -44,16 +44,21 @@ def write_blindest(results: Results) -> Iterator[Answer]:
             continue
         (first, most), (second, next_), (last, least) = ranked[0], ranked[1], ranked[-1]
         ahead = subtract_unpaired(most, next_)
-        then = f", then to {second} {spell(next_)}" if len(ranked) > 2 else ""
         lead = Contrast(first, second, ahead, paired=False)
-        effect = f"invariance to {first} {spell(most)}{then}; least to {last} {spell(least)}"
+        beside = f"{second} {spell(next_)}{_explain_lead(lead)}"
+        effect = f"invariance to {first} {spell(most)}; least to {beside}"
+        if len(ranked) > 2:
+            effect = (
+                f"invariance to {first} {spell(most)}, then to {beside}; least to {last}"
+                f" {spell(least)}"
+            )
         every: list[Row] = rows[rows.control].to_dict("records")
         controls = [row for row in every if _label(row) == first]
         yield _decide(
             Answer(
                 f"To what is {name} blindest?",
                 spell_level(most.value),
-                f"{effect}{bracket(_explain_open(lead))}",
+                effect,
                 spell_over(most),
                 _write_controls(controls),
                 LINK,
@@ -152,10 +157,11 @@ def _compare_with_untrained(
     words = {"more": "yes", "less": "no, less", "the same": "no, as blind"}
     word = words.get(side, "undecided")
     reason = bracket(explain_width(lead), _explain_open(lead))
+    over = f" over {lead.b}" if len(untrained) > 1 else ""
     yield Answer(
         f"Is {name} blinder to {label} than an untrained network?",
         word,
-        f"invariance {spell(own)}, {spell_difference(ahead)}{reason}",
+        f"invariance {spell(own)}, {spell_difference(ahead)}{over}{reason}",
         spell_over(own),
         control,
         LINK,
@@ -187,6 +193,14 @@ def _explain_open(contrast: Contrast) -> str:
     return explain_effect(contrast, smallest) if is_open else ""
 
 
+def _explain_lead(lead: Contrast) -> str:
+    """The difference of two numbers that stand before it, and why it decides nothing; empty where
+    it decides. It is written out, for the intervals of the two do not show whether it holds 0."""
+    why = _explain_open(lead)
+    difference = f"difference {spell_difference(lead.difference)}"
+    return bracket(difference, explain_width(lead), why) if why else ""
+
+
 def _select_last(results: Results) -> pd.DataFrame:
     """The rows of the last layer of each model, in its usual pooling, that have an invariance."""
     frame = results["changes"]
@@ -210,9 +224,14 @@ def _is_untrained(row: Row) -> bool:
 
 
 def _write_controls(rows: Sequence[Row]) -> str:
-    """The invariance of the blindest untrained network, and of raw pixels."""
-    untrained = [float(row["invariance"]) for row in rows if _is_untrained(row)]
+    """The invariance of the blindest untrained network, which is named where there are several, and
+    of raw pixels."""
+    untrained = _rank((str(row["model"]), _read(row)) for row in rows if _is_untrained(row))
     pixels = [float(row["invariance"]) for row in rows if row["model"] == PIXELS]
-    parts = [f"untrained {spell_level(max(untrained))}"] if untrained else []
+    parts = []
+    if untrained:
+        name, blindest = untrained[0]
+        named = f" {name}" if len(untrained) > 1 else ""
+        parts.append(f"untrained{named} {spell_level(blindest.value)}")
     parts += [f"raw pixels {spell_level(value)}" for value in pixels]
     return ", ".join(parts)

@@ -23,6 +23,8 @@ FEW = 4
 TOGETHER, FAR = 0.9, 0.5
 #: true factors of generated scenes that a transform changes, in the order in which they are named
 FACTORS = ("facing", "x", "y", "scale", "rotation", "hue")
+#: columns that say what was done to the images
+WAY = ("transform", "strength")
 Row = Mapping[str, Any]
 
 
@@ -36,6 +38,7 @@ def sentences(results: Results) -> tuple[str, ...]:
         return ()
     written = [
         _write_invariances(frame),
+        _write_patches(results["changes"]),
         _write_equivariances(frame),
         _write_decoded(results),
         _write_factors(results),
@@ -111,6 +114,32 @@ def _write_by_transform(frame: pd.DataFrame) -> Iterator[str]:
             ends = f"{next(iter(levels_of))} in all models"
         beside = f"; of the controls {levels}" if levels else ""
         yield f"{label[:1].upper()}{label[1:]}: {ends}{beside}"
+
+
+def _write_patches(changes: pd.DataFrame) -> str:
+    """What the mean of the patch tokens says otherwise than the CLS token, where that is the usual
+    reading: of each model the transforms with intervals that do not meet, the farthest first."""
+    last = changes[changes["last"] & changes.invariance.notna()]
+    others = last[~last.main & (last.pooling == "patch")].set_index(["model", *WAY])
+    parts = []
+    for name, rows in _group(last[last.main & (last.pooling == "cls")]):
+        apart = []
+        for row in rows:
+            key = (name, row["transform"], row["strength"])
+            if key in others.index:
+                own, other = _read(row), _read(others.loc[key].to_dict())
+                gap = max(own.low - other.high, other.low - own.high)
+                spelt = f"{_name(row)} {spell(other)}, not {spell_level(own.value)}"
+                apart += [(gap, spelt)] if gap > SMALLEST["sensitivity"] else []
+        apart.sort(reverse=True)
+        if apart:
+            parts.append(f"{name} {'; '.join(text for _, text in apart[:NAMED])}")
+    if not parts:
+        return ""
+    return (
+        "By the mean of patch tokens the last layer answers otherwise than by the CLS token, which"
+        f" reconstruction alone puts no loss on: {'. '.join(parts)}."
+    )
 
 
 def _list_controls(rows: pd.DataFrame) -> str:

@@ -22,9 +22,9 @@ def sentences(results: Results) -> tuple[str, ...]:
     invariance."""
     rows = results["fidelity"].to_dict("records")
     told = "; ".join(_write_fidelity(row) for row in rows)
-    written = [f"The source is the nearest of up to {rows[0]['images']:,} images to {told}."]
+    written = [f"The source is the nearest of {rows[0]['images']:,} images to {told}."]
     judged = "; ".join(_write_quality(row) for row in rows)
-    written.append(f"Among real images lie {judged}.")
+    written.append(f"Among real images lie {judged}.{_warn_of_judges(rows)}")
     written += _write_trust(rows)
     if "spreads" not in results:
         return tuple(written)
@@ -97,6 +97,16 @@ def _write_fidelity(row: Mapping[Hashable, Any]) -> str:
     share = spell_share(Estimate.from_row(row, "nearest", "images", "sources"))
     copies = spell_share(Estimate(row["nearest_copy"]))
     return f"{share} of the samples by {row['model']} (of copies shifted by one pixel {copies})"
+
+
+def _warn_of_judges(rows: Sequence[Mapping[Hashable, Any]]) -> str:
+    """A sentence where the numbers of quality are by features of different models."""
+    if len({row["judge"] for row in rows}) < 2:
+        return ""
+    return (
+        " These shares, and the Fréchet distances in the table, do not compare where different"
+        " models judge them."
+    )
 
 
 def _write_quality(row: Mapping[Hashable, Any]) -> str:
