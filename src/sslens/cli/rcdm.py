@@ -90,8 +90,8 @@ class Train:
     """Images held out."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
     fast: bool = False
-    """Flow matching with a small transformer, for images of up to 64 px: a fraction of the time,
-    and rougher images."""
+    """Flow matching with a small transformer, made for images of up to 64 px (larger ones are
+    untried): a fraction of the time, and rougher images."""
     tap: str | None = None
     """The layer, by name, such as blocks.11; the last one of each model unless given."""
     tokens: Literal["cls", "patch", "mean"] | None = None
@@ -155,6 +155,8 @@ class Sample:
     """cpu, cuda, cuda:1, …; auto takes a GPU where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the network; auto is bfloat16 where the device computes faster with it, else float32."""
+    overwrite: bool = False
+    """Replace other samples in the folder --out: their own files go first, and no others."""
 
 
 #: what each action takes
@@ -170,6 +172,7 @@ def train(command: Train, line: str, say: Text) -> Reply | None:
     """Train a generator; returns its path."""
     _require_models(command)
     check_training(command, "diffusion", command.preset, _out(command))
+    _require_place(command)
     from sslens import zoo
     from sslens.training.diffuse import train_generator
 
@@ -257,14 +260,15 @@ def sample(command: Sample, say: Text) -> Path:
         )
     from sslens.data import open_images
     from sslens.processes import best_device, best_precision
+    from sslens.report.writing.numbers import spell_count
     from sslens.study import generating
     from sslens.tasks.generator import open_generator
 
     device = best_device(command.device)
     given = [zoo.load(source) for source in command.models]
     generator = open_generator(command.generator, given[0] if given else None)
-    models = generating.load_models(generator, command.models)
-    images = open_images(command.images, limit=command.limit, seed=command.seed, minimum=1)
+    steps = command.steps or generator.process.default_steps
+    generator.process.require_steps(steps)
     request = generating.SampleRequest(
         out=command.out,
         draws=command.draws,
@@ -273,11 +277,14 @@ def sample(command: Sample, say: Text) -> Path:
         batch=command.batch,
         device=device,
         precision=best_precision(command.precision, device),
+        overwrite=command.overwrite,
     )
-    steps = command.steps or generator.process.default_steps
+    request.require_out()
+    models = generating.load_models(generator, command.models)
+    images = open_images(command.images, limit=command.limit, seed=command.seed, minimum=1)
     say(
-        f"{len(images)} images of {images.name} × {command.draws} samples × {len(models)} models,"
-        f" {generator.size} px, steps {steps}, on {device}"
+        f"{spell_count(len(images), 'image')} of {images.name} × {command.draws} samples ×"
+        f" {spell_count(len(models), 'model')}, {generator.size} px, steps {steps}, on {device}"
     )
     return generating.sample(generator, models, images, request, quiet=False)
 
@@ -288,6 +295,7 @@ def check(command: Train) -> None:
     _require_models(command)
     _, _, batch_size = _choose(command)
     require_startable(command, batch_size, _out(command))
+    _require_place(command)
 
 
 def _describe(
@@ -306,7 +314,8 @@ def _describe(
         models, images, settings, training, tap=command.tap, tokens=command.tokens, world=world
     )
     if first_process():
-        say(f"{said}; into {_out(command)}\n{describe_settings(settings)}")
+        described = describe_settings(settings, idle=settings.find_idle())
+        say(f"{said}; into {_out(command)}\n{described}")
 
 
 def _require_models(command: Train) -> None:
@@ -316,6 +325,13 @@ def _require_models(command: Train) -> None:
         raise InputError("Give one or more models: sslens rcdm train MODEL --images DIR.")
     for source in command.models:
         zoo.check(source)
+
+
+def _require_place(command: Train) -> None:
+    from sslens.training.run_files import require_place_for_images
+
+    if command.pictures:
+        require_place_for_images(_out(command))
 
 
 def _choose(command: Train, side: int | None = None) -> "tuple[Settings, int, int]":
@@ -339,11 +355,26 @@ def _choose(command: Train, side: int | None = None) -> "tuple[Settings, int, in
         )
     preset = recipe("diffusion", name)
     settings, epochs, batch_size = choose_settings(command, preset, asked=True)
+    _require_counting(command, settings)
     if command.size is not None:
         settings = resize(settings, command.size)
     if len(command.models) > 1 and settings.conditions == "none":
         settings = replace(settings, conditions="half-whiten")
     return settings, epochs, batch_size
+
+
+def _require_counting(command: Train, settings: "Settings") -> None:
+    """Refuse settings of another process or network than the generator has, which would have no
+    effect."""
+    idle = settings.find_idle()
+    for key in (override.partition("=")[0] for override in command.set):
+        if key in idle:
+            chooser, choice = idle[key]
+            raise InputError(
+                f"The setting {key} has no effect: it is of the {chooser} {choice}, and this"
+                f" generator has the {chooser} {getattr(settings, chooser)}",
+                mend=f"leave it out, or give {{settings.{chooser}={choice}}} too",
+            )
 
 
 def _out(command: Train) -> Path:
