@@ -704,6 +704,18 @@ def test_the_commands_train_and_sample(
     assert "of no model with the weights of" in err
 
 
+def test_samples_are_not_put_into_the_folder_of_their_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = write_folder(tmp_path / "photos", HELD)
+    for line in (
+        f"rcdm sample scenes_generator --images {photos} --out {photos}/sheet.png",
+        f"rcdm train {NANO}:0 --images scenes:0:64 --val {photos} --out {photos}/run --dry-run",
+    ):
+        status, _, err = call(line.split(), capsys)
+        assert (status, "the folder of the images: samples there" in err) == (2, True), err
+
+
 def test_what_is_wrong_with_the_words_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["rcdm", "trian"], capsys)[2] == (
         'sslens: sslens rcdm has no "trian": did you mean train?\n'

@@ -26,6 +26,7 @@ from sslens.arguments.watching import (
     require_trackers,
     write_report,
 )
+from sslens.data.sources import require_apart
 from sslens.errors import InputError
 from sslens.slurm import Slurm
 
@@ -244,6 +245,7 @@ def sample(command: Sample, say: Text) -> Path:
     """Generate images; returns the path of the sheet or the folder."""
     from sslens import cards, zoo
 
+    require_apart(command.out, command.images)
     for source in command.models:
         zoo.check(source)
     for name, least in (("draws", 2), ("batch", 1)):  # what varies needs two samples of an image
@@ -331,6 +333,9 @@ def _require_place(command: Train) -> None:
     from sslens.training.run_files import require_place_for_images
 
     if command.pictures:
+        for source in (command.images, command.val):
+            if source is not None:
+                require_apart(_out(command), source)
         require_place_for_images(_out(command))
 
 

@@ -119,6 +119,21 @@ def require_no_images(folder: Path, what: str) -> None:
         )
 
 
+def require_apart(out: Path, source: str) -> None:
+    """Refuse a place for generated images inside the folder that the images come from.
+
+    Raises:
+        InputError: the place is in that folder.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"{out} is in {source}, the folder of the images: samples there would become a part of"
+            " that set",
+            mend="give another {out}",
+        )
+
+
 def require_source(source: str | Path) -> None:
     """Raise unless a name, file or folder can be a source of images.
 
