@@ -207,7 +207,11 @@ MISTAKES = {
     "pickle": ("compare dino.pth --images photos", "dino.pth is cut off or damaged (3 bytes"),
     "folder without checkpoint": (
         "compare photos --images photos",
-        "The folder photos holds no last.safetensors",
+        "The folder photos holds images and no last.safetensors",
+    ),
+    "a model for images": (
+        "compare photos --images scenes_mae",
+        "scenes_mae is a model, and images are wanted: give the model before the options",
     ),
     "bank of other classes": (f"{PIXELS} --bank other", "of which other has none"),
     "no such device": (f"{PIXELS} --device gpu", 'There is no device "gpu"'),
@@ -246,11 +250,11 @@ MISTAKES = {
     ),
     "a setting of another kind": (
         f"{PRETRAIN} --out new --set mask_ratio=much",
-        'The setting mask_ratio is "much": expected a float such as 0.75',
+        'The setting mask_ratio is "much": expected a number such as 0.75',
     ),
     "a setting that is no YAML": (
         f"{PRETRAIN} --out new --set mask_ratio=[",
-        'The setting mask_ratio is "[": expected a float such as 0.75',
+        'The setting mask_ratio is "[": expected a number such as 0.75',
     ),
     "misspelt choice": (
         f"{PIXELS} --grid convrged",
@@ -373,7 +377,9 @@ def test_settings_take_values_of_their_kind() -> None:
     found = override_settings(Settings(), ["mask_ratio=0.5", "decoder_blocks=2", "base_lr=3e-4"])
     assert (found.mask_ratio, found.decoder_blocks, found.base_lr) == (0.5, 2, 3e-4)
     assert isinstance(override_settings(Settings(), ["base_lr=1"]).base_lr, float)
-    with pytest.raises(InputError, match=r'The setting decoder_blocks is "2\.5": expected a int'):
+    with pytest.raises(
+        InputError, match=r'The setting decoder_blocks is "2\.5": expected a whole number'
+    ):
         override_settings(Settings(), ["decoder_blocks=2.5"])
     assert override_settings(Settings(), ["betas=[0.9, 0.99]"]).betas == (0.9, 0.99)
 

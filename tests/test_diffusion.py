@@ -197,9 +197,9 @@ def test_gaussian_is_a_process_that_its_description_makes_again() -> None:
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ("ddim7x", '"ddim7x" are no steps: expected a number as in 100'),
+        ("ddim7x", '"ddim7x" are no steps of a diffusion: expected a number as in 100'),
         ("", '"" are no steps'),
-        ("0", '"0" visit no time: give other steps.'),
+        ("0", '"0" visit no time: expected one or more'),
         ("10,,2", "are no steps"),
         ("-3", "are no steps"),
         ("²", "are no steps"),

@@ -152,11 +152,11 @@ def test_reduced_precision_is_near_and_comes_out_as_float32() -> None:
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
-        ({"patch": 5}, "Patches of 5 px do not tile"),
+        ({"patch": 5}, "Patches of 5 px do not tile images of 32 px: give a size of 30 or 35, or"),
         ({"heads": 5}, "cut into 5 heads"),
-        ({"blocks": 0}, "below 1"),
-        ({"canvas": -1}, "below 1"),
-        ({"condition": 0}, "below 1"),
+        ({"blocks": 0}, "The blocks are 0: expected 1 or more"),
+        ({"canvas": -1}, "The canvas is -1: expected 0 or more"),
+        ({"condition": 0}, "The condition is 0: expected 1 or more"),
     ],
 )
 def test_a_shape_that_cannot_be_is_refused(wrong: dict[str, int], match: str) -> None:

@@ -464,7 +464,7 @@ class TestFolder:
         (photos / "b/2.jpg").unlink()
         said: list[str] = []
         manifest = blur_folder(ask(on_bad="skip"), quiet=True, say=said.append)
-        assert "1 images in" in said[0]
+        assert "1 image in" in said[0]
         assert manifest is not None
         assert "b/2.jpg" not in read_manifest(manifest)
         assert Path("photos_blurred/b/2.jpg").exists()

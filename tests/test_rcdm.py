@@ -30,7 +30,7 @@ from sslens.models.unet import UNetShape
 from sslens.processes import Processes
 from sslens.recipes import recipe, recipes
 from sslens.store import Store
-from sslens.study.generating import read_condition, represent
+from sslens.study.generating import SampleRequest, read_condition, represent, sample
 from sslens.tasks.diffusion import Diffusion, GeneratorStart, batch, job, see_images
 from sslens.tasks.diffusion_settings import Settings
 from sslens.tasks.generator import NoiseSource, open_generator, to_pixels
@@ -338,7 +338,9 @@ def test_another_model_is_another_run(
     whole: Path, made: tuple[Represented, Represented], models: tuple[Backbone, Backbone]
 ) -> None:
     alone = represent(models[:1], IMAGES), represent(models[:1], HELD)
-    with pytest.raises(InputError, match="cannot go on with other settings"):
+    with pytest.raises(
+        InputError, match=r"other settings \(models were one, other and are now one"
+    ):
         fit(whole, alone, resume=True)
 
 
@@ -528,6 +530,85 @@ def test_a_file_that_is_no_generator_or_is_damaged_is_refused(whole: Path, tmp_p
         open_generator(path)
 
 
+def test_a_folder_or_file_of_something_else_is_told_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no generator: give the folder that sslens rcdm train"):
+        open_generator(tmp_path)
+    torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "ck.pth")
+    with pytest.raises(InputError, match=r"holds no network of RCDM's.*: give the folder that"):
+        open_generator(tmp_path / "ck.pth")
+
+
+def test_swapped_arguments_are_refused(whole: Path, made: tuple[Represented, Represented]) -> None:
+    generator, features = open_generator(whole), made[1].features[0]
+    with pytest.raises(InputError, match=r"is no features: give what sslens\.features returns"):
+        generator.select.__wrapped__(generator, HELD, features)  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="no set of images"):
+        generator.select.__wrapped__(generator, features, features)  # type: ignore[attr-defined]
+
+
+def test_a_model_of_a_known_name_and_other_weights_is_named_by_its_source(
+    whole: Path, models: tuple[Backbone, Backbone]
+) -> None:
+    other = sslens.load(f"{NANO}:2")
+    other.name = "one"
+    with pytest.raises(InputError, match=f"this other one, by its source {NANO}:2"):
+        open_generator(whole).find_model(other)
+
+
+def test_samples_of_another_run_are_not_mixed(
+    whole: Path, models: tuple[Backbone, Backbone], tmp_path: Path
+) -> None:
+    generator, store, out = open_generator(whole), Store(tmp_path / "store"), tmp_path / "out"
+
+    def make(images: ImageSet, **changed: Any) -> Path:
+        request = SampleRequest(**{"out": out, "draws": 2, "steps": "ddim2"} | changed)
+        return sample(generator, models[:1], images, request, store=store)
+
+    make(HELD)
+    make(HELD)  # the same again
+    (out / "mine.txt").write_text("mine")
+    before = sorted(out.rglob("*.png"))
+    few = HELD.take([1, 0])
+    with pytest.raises(InputError, match=r"another set of samples \(digest of the images was"):
+        make(few)
+    assert sorted(out.rglob("*.png")) == before
+    make(few, overwrite=True)
+    assert len(list(out.rglob("model-*/*.png"))) == 4
+    assert (out / "mine.txt").exists()
+    (out / ".sslens.json").unlink()  # as a folder of before is
+    with pytest.raises(InputError, match="another set of samples"):
+        make(HELD)
+
+
+def test_images_of_someone_are_no_place_for_samples(
+    whole: Path,
+    models: tuple[Backbone, Backbone],
+    made: tuple[Represented, Represented],
+    tmp_path: Path,
+) -> None:
+    photos = Path(write_folder(tmp_path / "photos", HELD))
+    before = sorted(tmp_path.rglob("*"))
+    generator, store = open_generator(whole), Store(tmp_path / "store")
+    for folder in (photos, tmp_path):  # images, and a folder with classes of images
+        with pytest.raises(InputError, match="holds images that sslens did not write"):
+            sample(generator, models[:1], HELD, SampleRequest(folder, 2, "ddim2"), store=store)
+        with pytest.raises(InputError, match="holds images that sslens did not write"):
+            fit(folder, made, pictures=True)
+    with pytest.raises(InputError, match=r"is a \.png file, and .*: give out=.*s\.png"):
+        SampleRequest(tmp_path / "s.jpg", 2, "ddim2").require_out()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_steps_are_checked_before_anything_is_computed(
+    whole: Path, models: tuple[Backbone, Backbone], tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    request = SampleRequest(tmp_path / "out", steps="heun10")
+    with pytest.raises(InputError, match="heun10 are of fast generators"):
+        sample(open_generator(whole), models[:1], HELD, request, store=store)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_of_the_authors_is_opened_with_its_model(
     made: tuple[Represented, Represented], models: tuple[Backbone, Backbone], tmp_path: Path
 ) -> None:
@@ -649,6 +730,18 @@ def test_the_end_of_a_training_says_what_its_gain_came_to(tmp_path: Path) -> Non
     assert bare.endswith(f"--images DIR {judge}")
 
 
+def test_samples_are_not_put_into_the_folder_of_their_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = write_folder(tmp_path / "photos", HELD)
+    for line in (
+        f"rcdm sample scenes_generator --images {photos} --out {photos}/sheet.png",
+        f"rcdm train {NANO}:0 --images scenes:0:64 --val {photos} --out {photos}/run --dry-run",
+    ):
+        status, _, err = call(line.split(), capsys)
+        assert (status, "the folder of the images: samples there" in err) == (2, True), err
+
+
 def test_what_is_wrong_with_the_words_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["rcdm", "trian"], capsys)[2] == (
         'sslens: sslens rcdm has no "trian": did you mean train?\n'
@@ -664,6 +757,16 @@ def test_what_is_wrong_with_the_words_is_said(capsys: pytest.CaptureFixture[str]
     )
     assert status == 2
     assert "did you mean official" in err
+    for words, said in {
+        "--fast --set multipliers=[9,9]": "multipliers has no effect: it is of the network unet",
+        "--preset cpu32 --set multipliers=(1,2,2)": "expected a list such as [1,2,3].",
+        "--preset cpu32 --set multipliers=[1.5,2]": "expected a list such as [1,2,3].",
+        "--preset cpu32 --set width=abc": "expected a whole number such as 32.",
+        "--preset cpu32 --set betas=[2,0.9]": "betas is [2.0,0.9]: expected two",
+    }.items():
+        line = f"rcdm train {NANO}:0 --images scenes:0:64 --dry-run {words}"
+        status, _, err = call(line.split(), capsys)
+        assert (status, said in err) == (2, True), err
     with pytest.raises(SystemExit):
         main(["rcdm", "sample", "--help"])
     assert "--draws" in capsys.readouterr().out

@@ -143,7 +143,7 @@ def test_small_classes_are_named_with_what_mends_them() -> None:
     assert "The sample is too small, 16 of 69 images" in describe_small_classes(drawn, None)[0]
     bank = labelled([8, 8, 1, 8])
     (note,) = describe_small_classes(images, bank)
-    assert "1 of 4 class leaves the probes" in note
+    assert "1 of 4 classes leaves the probes" in note
     assert "c002 (1); a class of the bank needs two" in note
     assert "add images of these classes to it" in note
     assert describe_small_classes(labelled([8, 8]), None) == []
@@ -243,7 +243,7 @@ def test_a_class_with_one_training_image_leaves_the_probes(tmp_path: Path) -> No
     request = ProbeRequest("pixels", train, test=test)
     sets = open_probe_sets(request, PassRunner(Store(tmp_path / "s"), "cpu", "float32", True))
     (note,) = sets.notes
-    assert note.startswith("1 of 3 class leaves the probes, with one training image each")
+    assert note.startswith("1 of 3 classes leaves the probes, with one training image each")
     assert ": cat." in note
     assert note in sets.describe(sets.heads(), 0)
     for part, counts in ((sets.train, [4, 4]), (sets.val, [1, 1]), (sets.test, [3, 3])):

@@ -220,12 +220,21 @@ class OwnFiles:
         Raises:
             InputError: a file of that name is there, and is not listed.
         """
-        name, there = self._name(path), self.read() or Contents(UNCLAIMED)
-        if name not in there.files:
-            self._require_own(name, there)
-            files = there.files | {name}
-            self._write(Contents(there.kind, there.asked, there.command, files))
+        self.before_all([path])
         return path
+
+    def before_all(self, paths: Iterable[Path]) -> None:
+        """List files that are about to be written, at once.
+
+        Raises:
+            InputError: a file of one of these names is there, and is not listed.
+        """
+        names, there = {self._name(path) for path in paths}, self.read() or Contents(UNCLAIMED)
+        for name in sorted(names):
+            self._require_own(name, there)
+        if not names <= there.files:
+            files = there.files | names
+            self._write(Contents(there.kind, there.asked, there.command, files))
 
     def remove(self, path: Path) -> None:
         """Remove a file if it is listed, and do nothing otherwise."""

@@ -1,8 +1,9 @@
 """What `sslens pretrain` and `sslens finetune` share: their options, and how these become settings,
 images and a training."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from sslens.recipes import Recipe
     from sslens.study.costing import Cost
     from sslens.training.schedule import Schedule, Training
+
+
+#: kinds of settings in words, and a list where the usual one is empty
+KINDS = {
+    tuple: "a list",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+}
+EXAMPLE = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -95,26 +107,41 @@ def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
             raise InputError(f'"{override}" is no setting: expected KEY=VALUE.')
         if key not in values:
             raise no_setting(key, values, given)
-        kind = type(values[key])
-        try:
-            value = parse_yaml(text, key)
-        except InputError:
-            value = text
-        if kind is float and isinstance(value, str | int):
-            # YAML takes 3e-4 for text
-            try:
-                value = float(value)
-            except ValueError:
-                value = text
-        if kind is tuple and isinstance(value, list):
-            whole = all(type(number) is int for number in values[key])
-            value = tuple((int if whole else float)(number) for number in value)
-        if type(value) is not kind:
-            raise InputError(
-                f'The setting {key} is "{text}": expected a {kind.__name__} such as {values[key]}.'
-            )
-        values[key] = value
+        values[key] = _read_setting(key, text, values[key])
     return type(settings)(**values)
+
+
+def _read_setting(key: str, text: str, usual: Any) -> Any:
+    """Read the value of a setting, of the kind of its usual value.
+
+    Raises:
+        InputError: it is of another kind.
+    """
+    kind = type(usual)
+    try:
+        value = parse_yaml(text, key)
+    except InputError:
+        value = text
+    if kind is float:
+        value = _as_float(value)
+    if kind is tuple and isinstance(value, list):
+        whole = all(type(number) is int for number in usual)
+        numbers = [number if whole else _as_float(number) for number in value]
+        if all(type(number) is (int if whole else float) for number in numbers):
+            value = tuple(numbers)
+    if type(value) is not kind:
+        example = _spell_setting(EXAMPLE if usual == () else usual)
+        expected = KINDS[kind] if kind is bool else f"{KINDS[kind]} such as {example}"
+        raise InputError(f'The setting {key} is "{text}": expected {expected}.')
+    return value
+
+
+def _as_float(value: Any) -> Any:
+    """A number as a float; YAML takes 3e-4 for text. What is no number stays as it is."""
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            return float(value)
+    return value
 
 
 def describe_run(
@@ -142,11 +169,11 @@ def describe_run(
     )
 
 
-def describe_settings(settings: Any, columns: int = 2) -> str:
+def describe_settings(settings: Any, columns: int = 2, *, idle: Collection[str] = ()) -> str:
     """Describe settings as a table of their names and values, down one column after another.
 
     A value is written as `--set KEY=VALUE` takes it; the classes, which the images decide, are left
-    out.
+    out, and so are idle settings, which decide nothing.
 
     >>> @dataclass(frozen=True)
     ... class Settings:
@@ -157,7 +184,8 @@ def describe_settings(settings: Any, columns: int = 2) -> str:
     settings  base_lr  0.00015     optimiser  adamw
               betas    [0.9,0.95]
     """
-    values = {key: value for key, value in asdict(settings).items() if key != "classes"}
+    left_out = {"classes", *idle}
+    values = {key: value for key, value in asdict(settings).items() if key not in left_out}
     cells = [(key, _spell_setting(value)) for key, value in values.items()]
     rows = -(-len(cells) // columns)
     parts = [cells[begin : begin + rows] for begin in range(0, len(cells), rows)]

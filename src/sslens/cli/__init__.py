@@ -252,11 +252,32 @@ def _run(
         require_limit(getattr(fields, "limit", None), getattr(module, "FEWEST", FEWEST))
     for fields, name in itertools.product((command, getattr(command, "watch", None)), IMAGES):
         if isinstance(source := getattr(fields, name, None), str):
-            require_source(source)  # before anything heavy is imported
+            _require_images(source, name)
     if (folder := getattr(getattr(command, "common", None), "out", None)) is not None:
         OwnFiles(folder).require_folder()
     result: Reply | Path | int | None = module.run(command, shlex.join(["sslens", *given]), say)
     return result
+
+
+def _require_images(source: str, name: str) -> None:
+    """Refuse a source of images that is not there, before anything heavy is imported; a model in
+    its place is named as one.
+
+    Args:
+        source: what was given.
+        name: the name of the option.
+    """
+    try:
+        require_source(source)
+    except InputError as error:
+        from sslens import cards
+
+        if source != "pixels" and cards.look_up(source) is None:
+            raise
+        raise InputError(
+            f"{source} is a model, and images are wanted",
+            mend=f"give the model before the options, and a folder of images as {{{name}}}",
+        ) from error
 
 
 def _say(text: str) -> None:

@@ -28,6 +28,7 @@ from sslens.arguments.watching import (
     require_trackers,
     write_report,
 )
+from sslens.data.sources import require_apart
 from sslens.errors import InputError
 from sslens.slurm import Slurm
 
@@ -94,8 +95,8 @@ class Train:
     """Images held out."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
     fast: bool = False
-    """Flow matching with a small transformer, for images of up to 64 px: a fraction of the time,
-    and rougher images."""
+    """Flow matching with a small transformer, made for images of up to 64 px (larger ones are
+    untried): a fraction of the time, and rougher images."""
     tap: str | None = None
     """The layer, by name, such as blocks.11; the last one of each model unless given."""
     tokens: Literal["cls", "patch", "mean"] | None = None
@@ -159,6 +160,8 @@ class Sample:
     """cpu, cuda, cuda:1, …; auto takes a GPU where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the network; auto is bfloat16 where the device computes faster with it, else float32."""
+    overwrite: bool = False
+    """Replace other samples in the folder --out: their own files go first, and no others."""
 
 
 #: what each action takes
@@ -174,6 +177,7 @@ def train(command: Train, line: str, say: Text) -> Reply | None:
     """Train a generator; returns its path."""
     _require_models(command)
     check_training(command, "diffusion", command.preset, _out(command))
+    _require_place(command)
     from sslens import zoo
     from sslens.training.diffuse import train_generator
 
@@ -264,6 +268,7 @@ def sample(command: Sample, say: Text) -> Path:
     """Generate images; returns the path of the sheet or the folder."""
     from sslens import cards, zoo
 
+    require_apart(command.out, command.images)
     for source in command.models:
         zoo.check(source)
     for name, least in (("draws", 2), ("batch", 1)):  # what varies needs two samples of an image
@@ -280,6 +285,7 @@ def sample(command: Sample, say: Text) -> Path:
         )
     from sslens.data import open_images
     from sslens.processes import best_device, best_precision
+    from sslens.report.writing.numbers import spell_count
     from sslens.study import generating
     from sslens.tasks.generator import open_generator
     from sslens.training.curves import REACHED, describe_gain
@@ -287,8 +293,8 @@ def sample(command: Sample, say: Text) -> Path:
     device = best_device(command.device)
     given = [zoo.load(source) for source in command.models]
     generator = open_generator(command.generator, given[0] if given else None)
-    models = generating.load_models(generator, command.models)
-    images = open_images(command.images, limit=command.limit, seed=command.seed, minimum=1)
+    steps = command.steps or generator.process.default_steps
+    generator.process.require_steps(steps)
     request = generating.SampleRequest(
         out=command.out,
         draws=command.draws,
@@ -297,11 +303,14 @@ def sample(command: Sample, say: Text) -> Path:
         batch=command.batch,
         device=device,
         precision=best_precision(command.precision, device),
+        overwrite=command.overwrite,
     )
-    steps = command.steps or generator.process.default_steps
+    request.require_out()
+    models = generating.load_models(generator, command.models)
+    images = open_images(command.images, limit=command.limit, seed=command.seed, minimum=1)
     say(
-        f"{len(images)} images of {images.name} × {command.draws} samples × {len(models)} models,"
-        f" {generator.size} px, steps {steps}, on {device}"
+        f"{spell_count(len(images), 'image')} of {images.name} × {command.draws} samples ×"
+        f" {spell_count(len(models), 'model')}, {generator.size} px, steps {steps}, on {device}"
     )
     gain = read_gain(Path(command.generator))
     if gain is not None and gain < REACHED:
@@ -315,6 +324,7 @@ def check(command: Train) -> None:
     _require_models(command)
     _, _, batch_size = _choose(command)
     require_startable(command, batch_size, _out(command))
+    _require_place(command)
 
 
 def _describe(
@@ -333,7 +343,8 @@ def _describe(
         models, images, settings, training, tap=command.tap, tokens=command.tokens, world=world
     )
     if first_process():
-        say(f"{said}; into {_out(command)}\n{describe_settings(settings)}")
+        described = describe_settings(settings, idle=settings.find_idle())
+        say(f"{said}; into {_out(command)}\n{described}")
         if command.val is None:
             say(f"note      {WITHOUT_VAL}.")
 
@@ -345,6 +356,16 @@ def _require_models(command: Train) -> None:
         raise InputError("Give one or more models: sslens rcdm train MODEL --images DIR.")
     for source in command.models:
         zoo.check(source)
+
+
+def _require_place(command: Train) -> None:
+    from sslens.training.run_files import require_place_for_images
+
+    if command.pictures:
+        for source in (command.images, command.val):
+            if source is not None:
+                require_apart(_out(command), source)
+        require_place_for_images(_out(command))
 
 
 def _choose(command: Train, side: int | None = None) -> "tuple[Settings, int, int]":
@@ -368,11 +389,26 @@ def _choose(command: Train, side: int | None = None) -> "tuple[Settings, int, in
         )
     preset = recipe("diffusion", name)
     settings, epochs, batch_size = choose_settings(command, preset, asked=True)
+    _require_counting(command, settings)
     if command.size is not None:
         settings = resize(settings, command.size)
     if len(command.models) > 1 and settings.conditions == "none":
         settings = replace(settings, conditions="half-whiten")
     return settings, epochs, batch_size
+
+
+def _require_counting(command: Train, settings: "Settings") -> None:
+    """Refuse settings of another process or network than the generator has, which would have no
+    effect."""
+    idle = settings.find_idle()
+    for key in (override.partition("=")[0] for override in command.set):
+        if key in idle:
+            chooser, choice = idle[key]
+            raise InputError(
+                f"The setting {key} has no effect: it is of the {chooser} {choice}, and this"
+                f" generator has the {chooser} {getattr(settings, chooser)}",
+                mend=f"leave it out, or give {{settings.{chooser}={choice}}} too",
+            )
 
 
 def _out(command: Train) -> Path:

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import os
 import unicodedata
 from pathlib import Path
 
@@ -73,6 +74,64 @@ def split_index(source: str | Path) -> tuple[Path, str | None]:
 def is_index(path: Path) -> bool:
     """Whether a path is named as index files are."""
     return path.suffix[1:].lower() in INDEXES
+
+
+def find_image(folder: Path) -> Path | None:
+    """Find an image in a folder or in one of its subfolders, as a set of images has them; None
+    where there is none."""
+    ends = tuple(f".{suffix}" for suffix in SUFFIXES + HEIC)
+    folders = [folder]
+    for number in range(2):
+        below: list[Path] = []
+        for one in folders:
+            try:
+                with os.scandir(one) as entries:
+                    for entry in entries:
+                        if entry.name.startswith("."):
+                            continue
+                        if entry.name.lower().endswith(ends) and entry.is_file():
+                            return Path(entry.path)
+                        if not number and entry.is_dir():
+                            below.append(Path(entry.path))
+            except OSError:
+                continue
+        folders = below
+    return None
+
+
+def require_no_images(folder: Path, what: str) -> None:
+    """Refuse a folder of someone's images as a place for generated ones, which would be taken for
+    images of the set from then on.
+
+    Args:
+        folder: the folder, which need not be there.
+        what: what would be written, for the message.
+
+    Raises:
+        InputError: an image is there.
+    """
+    image = find_image(folder)
+    if image is not None:
+        raise InputError(
+            f"{folder} holds images that sslens did not write, such as {image.relative_to(folder)}:"
+            f" {what} beside them would become a part of that set",
+            mend="give another {out}",
+        )
+
+
+def require_apart(out: Path, source: str) -> None:
+    """Refuse a place for generated images inside the folder that the images come from.
+
+    Raises:
+        InputError: the place is in that folder.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"{out} is in {source}, the folder of the images: samples there would become a part of"
+            " that set",
+            mend="give another {out}",
+        )
 
 
 def require_source(source: str | Path) -> None:

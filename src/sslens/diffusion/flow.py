@@ -187,7 +187,7 @@ def read_steps(steps: str) -> tuple[str, int]:
     if solver not in SOLVERS:
         raise InputError(
             f'Flow matching has no solver "{solver}": {nearest(solver, SOLVERS)}',
-            mend="give other {steps}",
+            mend="give other {steps}, such as euler20",
         )
     return solver, int(match[2])
 

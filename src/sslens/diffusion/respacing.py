@@ -49,7 +49,9 @@ def choose_times(times: int, steps: str) -> tuple[int, ...]:
         chosen += [first + round(place) for place in itertools.islice(places, count)]
         first += length
     if not chosen:
-        raise InputError(f'"{steps}" visit no time', mend="give other {steps}")
+        raise InputError(
+            f'The steps "{steps}" visit no time: expected one or more', mend="give other {steps}"
+        )
     return tuple(chosen)
 
 
@@ -76,10 +78,11 @@ def _stride(times: int, count: int) -> tuple[int, ...]:
 
 
 def _read(number: str, steps: str) -> int:
-    if not (number.isascii() and number.isdecimal()):
+    if not (number.isascii() and number.isdecimal() and len(number) < 10):
         raise InputError(
-            f'"{steps}" are no steps: expected a number as in 100, one for each section as in'
-            f" 10,15,20, or {DDIM}N as in {DDIM}50",
+            f'"{steps}" are no steps of a diffusion: expected a number as in 100, one for'
+            f" each section as in 10,15,20, or {DDIM}N as in {DDIM}50; euler20 and heun10 are"
+            " of fast generators",
             mend="give other {steps}",
         )
     return int(number)

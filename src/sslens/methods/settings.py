@@ -68,6 +68,6 @@ def require_optimisable(settings: Any) -> None:
         )
     for name, (holds, expected) in wanted.items():
         if not holds:
-            raise InputError(
-                f"The setting {name} is {getattr(settings, name)}: expected {expected}."
-            )
+            value = getattr(settings, name)
+            shown = f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else value
+            raise InputError(f"The setting {name} is {shown}: expected {expected}.")

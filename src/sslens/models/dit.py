@@ -10,7 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sslens.errors import InputError
-from sslens.models.unet_blocks import embed_times, require_condition, start_at_zero
+from sslens.models.unet_blocks import (
+    embed_times,
+    require_condition,
+    require_counts,
+    start_at_zero,
+)
 
 #: channels of an image
 COLOURS = 3
@@ -47,9 +52,9 @@ class DiTShape:
 
     >>> DiTShape(size=32, patch=4).grid
     8
-    >>> DiTShape(size=36, patch=8)
+    >>> DiTShape(size=36, patch=8)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    sslens.errors.InputError: Patches of 8 px do not tile images of 36 px: give another size.
+    sslens.errors.InputError: Patches of 8 px do not tile images of 36 px: give a size ...
     """
 
     size: int = 32
@@ -64,14 +69,19 @@ class DiTShape:
     condition: int | None = None
 
     def __post_init__(self) -> None:
-        counts = (self.size, self.patch, self.width, self.blocks, self.heads, self.embedding)
-        condition = 1 if self.condition is None else self.condition
-        if min(*counts, condition) < 1 or min(self.canvas, self.decoder) < 0:
-            raise InputError(f"{self} holds a number below 1.")
+        least = dict.fromkeys(("size", "patch", "width", "blocks", "heads", "embedding"), 1)
+        require_counts(vars(self), least | {"condition": 1, "canvas": 0, "decoder": 0})
         if self.size % self.patch:
+            sizes = [
+                self.patch * count
+                for count in (self.size // self.patch, -(-self.size // self.patch))
+            ]
+            divisors = [side for side in range(1, self.size + 1) if self.size % side == 0]
+            patch = min(divisors, key=lambda side: (abs(side - self.patch), side))
             raise InputError(
                 f"Patches of {self.patch} px do not tile images of {self.size} px",
-                mend="give another {size}",
+                mend=f"give a {{size}} of {' or '.join(str(size) for size in sizes if size)}, or"
+                f" {{settings.patch={patch}}}",
             )
         if self.width % self.heads:
             raise InputError(

@@ -18,6 +18,7 @@ from sslens.models.unet_blocks import (
     Stage,
     embed_times,
     require_condition,
+    require_counts,
     start_at_zero,
 )
 
@@ -77,13 +78,13 @@ class UNetShape:
         # JSON has lists only
         object.__setattr__(self, "multipliers", tuple(self.multipliers))
         object.__setattr__(self, "attention", tuple(self.attention))
-        counts = (self.width, self.blocks, self.heads, self.fold, *self.multipliers)
-        if (
-            not self.multipliers
-            or min(counts) < 1
-            or (self.condition is not None and self.condition < 1)
-        ):
-            raise InputError(f"{self} holds a number below 1, or has no level.")
+        if not self.multipliers:
+            raise InputError(
+                "A UNet without multipliers has no level",
+                mend="give {settings.multipliers} a list with a number a level, such as [1,2,2]",
+            )
+        least = {"width": GROUPS, "blocks": 1, "heads": 1, "fold": 1, "head_width": 1}
+        require_counts(vars(self), least | {"multipliers": 1, "attention": 1, "condition": 1})
         if not 0 <= self.dropout < 1:
             raise InputError(f"The dropout is {self.dropout}: expected 0 or more, and under 1.")
         halvings = len(self.multipliers) - 1
@@ -107,7 +108,8 @@ class UNetShape:
             if side not in self.sides:
                 raise InputError(
                     f"No map has {side} places a side: the maps have"
-                    f" {', '.join(map(str, self.sides))}."
+                    f" {', '.join(map(str, self.sides))}",
+                    mend="give {settings.attention} a list of some of these",
                 )
         unit = self.head_width or self.heads
         attend = [side in self.attention for side in self.sides]

@@ -2,7 +2,8 @@
 attention."""
 
 import math
-from typing import TypeVar, final
+from collections.abc import Mapping
+from typing import Any, TypeVar, final
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,31 @@ def embed_times(times: Float[Tensor, " image"], width: int) -> Float[Tensor, "im
     powers = torch.arange(half, dtype=torch.float32, device=times.device) / half
     angles = times[:, None] * torch.exp(-math.log(LONGEST) * powers)
     return torch.cat([angles.cos(), angles.sin()], dim=1).to(times.dtype)
+
+
+def require_counts(values: Mapping[str, Any], least: Mapping[str, int]) -> None:
+    """Refuse the shape of a network with a number that is too small.
+
+    Args:
+        values: the numbers of the shape by their names, some of them in lists; None is left alone.
+        least: the smallest that each may be, by its name.
+
+    Raises:
+        InputError: a number is smaller; the message names the first one.
+
+    >>> require_counts({"width": -3, "blocks": 2}, {"width": 32, "blocks": 1})
+    Traceback (most recent call last):
+    sslens.errors.InputError: The width is -3: expected 32 or more.
+    """
+    for name, low in least.items():
+        value = values[name]
+        if isinstance(value, tuple):
+            small = [number for number in value if number < low]
+            if small:
+                raise InputError(f"The {name} hold {small[0]}: expected {low} or more each.")
+        elif value is not None and value < low:
+            verb = "are" if name == "blocks" or name == "heads" else "is"
+            raise InputError(f"The {name} {verb} {value}: expected {low} or more.")
 
 
 def require_condition(condition: Float[Tensor, "image dim"] | None, width: int | None) -> None:

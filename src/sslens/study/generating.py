@@ -3,11 +3,13 @@ of a training, and samples."""
 
 import csv
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+from sslens.data.sources import HEIC, SUFFIXES, require_no_images
 from sslens.errors import InputError
 from sslens.plan import Plan
 from sslens.progress import progress
@@ -19,11 +21,16 @@ if TYPE_CHECKING:
 
     from sslens.data.images import ImageSet
     from sslens.models.backbone import Backbone
+    from sslens.study.out_folders import Claim
     from sslens.tasks.generator import Generator
     from sslens.tasks.representations import Condition, Represented
 
 #: images in a pass that makes features
 TOGETHER = 32
+#: how the name of a sheet ends
+SHEET_END = ".png"
+#: digits of digests by which samples are known
+DIGITS = 12
 
 
 def represent(
@@ -88,6 +95,8 @@ class SampleRequest:
         batch: images that are generated together.
         device: the name of a torch device.
         precision: of the network, "float32" or "bfloat16".
+        overwrite: whether other samples, or the files of a study, that the folder holds may be
+            removed.
     """
 
     out: Path
@@ -97,6 +106,23 @@ class SampleRequest:
     batch: int = 64
     device: str = "cpu"
     precision: str = "float32"
+    overwrite: bool = False
+
+    def require_out(self) -> None:
+        """Refuse a place where neither a sheet nor a folder can be.
+
+        Raises:
+            InputError: an image's name that does not end in .png, or a folder in a file's place.
+        """
+        end = self.out.suffix.lower()
+        if self.out.is_dir():
+            if end == SHEET_END:
+                raise InputError(f"{self.out} is a folder", mend="give {out} another name")
+        elif end != SHEET_END and end[1:] in SUFFIXES + HEIC:
+            raise InputError(
+                f"A sheet of samples is a {SHEET_END} file, and {self.out} ends in {end}",
+                mend=f"give {{out={self.out.with_suffix(SHEET_END)}}}, or a folder",
+            )
 
 
 def sample(
@@ -122,13 +148,16 @@ def sample(
         The path that was written.
 
     Raises:
-        InputError: the generator takes no features of a model.
+        InputError: the generator takes no features of a model, or has no such steps; or the place
+            holds other samples, or strangers' files.
     """
     import numpy as np
 
     from sslens.data.decoded import Decoded
     from sslens.tasks.diffusion import see_images
 
+    generator.process.require_steps(request.steps or generator.process.default_steps)
+    claim = _claim_out(generator, models, images, request)
     sources = Decoded(images, see_images(generator.size), keep=False).pixels(range(len(images)))
     made: dict[str, np.ndarray] = {}
     for model in models:
@@ -148,7 +177,59 @@ def sample(
                 precision=request.precision,
                 progress=report,
             )
+    if claim is not None:
+        claim.take(request.out, overwrite=request.overwrite)
     return write_samples(request.out, images, sources, made)
+
+
+def _claim_out(
+    generator: "Generator",
+    models: Sequence["Backbone"],
+    images: "ImageSet",
+    request: SampleRequest,
+) -> "Claim | None":
+    """Describe the folder that is to be written, before anything is computed; None for a sheet
+    alone.
+
+    Raises:
+        InputError: the place cannot be taken.
+    """
+    from sslens.own_files import OwnFiles
+    from sslens.study.out_folders import claim_samples
+
+    request.require_out()
+    if request.out.suffix.lower() == SHEET_END:
+        return None
+    names = [generator.find_model(model) for model in models]
+    asked = {
+        "generator": generator.name,
+        "weights": str(generator.key["weights"])[:DIGITS],
+        "models": names,
+        "images": images.name,
+        "digest of the images": images.digest[:DIGITS],
+        "number of images": len(images),
+        "draws": request.draws,
+        "steps": request.steps or generator.process.default_steps,
+        "seed": request.seed,
+    }
+    files = (
+        name_sample(*place)
+        for place in itertools.product(range(len(names)), range(len(images)), range(request.draws))
+    )
+    claim = claim_samples(asked, files)
+    if OwnFiles(request.out).read() is None and claim.find_older(request.out) is None:
+        require_no_images(request.out, "samples")
+    claim.require(request.out, overwrite=request.overwrite)
+    return claim
+
+
+def name_sample(model: int, image: int, draw: int) -> str:
+    """Return the path of a sample below its folder.
+
+    >>> name_sample(0, 3, 1)
+    'model-0/image-0003-sample-01.png'
+    """
+    return f"model-{model}/image-{image:04d}-sample-{draw:02d}.png"
 
 
 def read_condition(
@@ -198,6 +279,8 @@ def write_samples(
     import numpy as np
     from PIL import Image
 
+    from sslens.own_files import OwnFiles
+    from sslens.study.out_folders import LIST_COLUMNS, LISTED, SHEET
     from sslens.tasks.sheet import arrange_sheet
 
     rows = [
@@ -205,23 +288,29 @@ def write_samples(
         for row in range(len(images))
         for each in made.values()
     ]
-    alone = out.suffix.lower() == ".png"
-    sheet = out if alone else out / "sheet.png"
+    alone = out.suffix.lower() == SHEET_END
+    sheet = out if alone else out / SHEET
+    lines = [
+        (name_sample(number, row, draw), model, name, draw)
+        for number, (model, each) in enumerate(made.items())
+        for row, name in enumerate(images.ids)
+        for draw in range(each.shape[1])
+    ]
+    if not alone:
+        names = [SHEET, LISTED, *(line[0] for line in lines)]
+        OwnFiles(out).before_all(out / name for name in names)
     with write_beside(sheet) as temporary:
         Image.fromarray(arrange_sheet(np.stack(rows))).save(temporary, "png")
     if alone:
         return out
+    place = {name: row for row, name in enumerate(images.ids)}
+    for file, model, name, draw in lines:
+        with write_beside(out / file) as temporary:
+            Image.fromarray(made[model][place[name], draw]).save(temporary, "png")
     listed = io.StringIO()
-    lines = csv.writer(listed, lineterminator="\n")
-    lines.writerow(["file", "model", "image", "draw"])
-    for number, (model, each) in enumerate(made.items()):
-        for row, name in enumerate(images.ids):
-            for draw, pixels in enumerate(each[row]):
-                file = f"model-{number}/image-{row:04d}-sample-{draw:02d}.png"
-                with write_beside(out / file) as temporary:
-                    Image.fromarray(pixels).save(temporary, "png")
-                lines.writerow([file, model, name, draw])
-    write_text(out / "samples.csv", listed.getvalue())
+    table = csv.writer(listed, lineterminator="\n")
+    table.writerows([LIST_COLUMNS, *lines])
+    write_text(out / LISTED, listed.getvalue())
     return out
 
 

@@ -246,7 +246,7 @@ def describe_small_classes(images: "ImageSet | None", bank: "ImageSet | None") -
     named = ", ".join(f"{voting.classes[label]} ({sizes[label]})" for label in ranked[:NAMED])
     more = f" and {len(ranked) - NAMED:,} more" if len(ranked) > NAMED else ""
     count = int((sizes > 0).sum())
-    leave = "class leaves" if len(ranked) == 1 else "classes leave"
+    leave = f"{'class' if count == 1 else 'classes'} {'leaves' if len(ranked) == 1 else 'leave'}"
     return [
         f"{len(ranked):,} of {count:,} {leave} the probes, by name and number of images: {named}"
         f"{more}; {describe_fewest(bank is not None)}. {_explain_small(images, bank)}"

@@ -1,5 +1,7 @@
 """Which folders a study, a table or a page may be written into, and what is removed there first."""
 
+import csv
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,12 @@ if TYPE_CHECKING:
 
 #: what folders of reports, of tables and of a reproduction's page are listed as
 STUDY, KNN, PROBES, PAGES = "study", "study of k-NN", "study of probes", "reproduction"
+SAMPLES = "set of samples"
+#: the sheet and the list of files of samples, and the columns of the list
+SHEET, LISTED = "sheet.png", "samples.csv"
+LIST_COLUMNS = ("file", "model", "image", "draw")
+#: the name of a sample
+_SAMPLE = re.compile(r"model-\d+/image-\d+-sample-\d+\.png")
 #: what every report is made of
 REPORT = ("report.html", "study.yaml", "provenance.json", "front.json")
 #: the tables of probes that most have
@@ -98,6 +106,30 @@ def claim_page(request: Any, command: str = "") -> Claim:
     from sslens.report.older import PAGE
 
     return Claim(PAGES, _describe(request), (PAGE,), _find_page, command)
+
+
+def claim_samples(asked: Mapping[str, object], names: Iterable[str]) -> Claim:
+    """Describe samples of a generator.
+
+    Args:
+        asked: what decides them.
+        names: the paths below the folder of the samples.
+    """
+    return Claim(SAMPLES, asked, (SHEET, LISTED, *names), _find_samples)
+
+
+def _find_samples(folder: Path) -> Contents | None:
+    """Samples without a list of files of ours; their own list tells the last run's."""
+    listed = folder / LISTED
+    if OwnFiles(folder).read() is not None or not listed.is_file():
+        return None
+    with listed.open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.DictReader(file)
+        if tuple(rows.fieldnames or ()) != LIST_COLUMNS:
+            return None
+        files = {str(row["file"]) for row in rows}
+    ours = {name for name in files if _SAMPLE.fullmatch(name) and (folder / name).is_file()}
+    return Contents(SAMPLES, files=frozenset({SHEET, LISTED} | ours))
 
 
 def _describe(request: Any) -> Mapping[str, object]:

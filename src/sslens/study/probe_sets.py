@@ -243,7 +243,7 @@ def _drop_lone_classes(parts: dict[str, Part], classes: Sequence[str]) -> list[s
         parts[role] = replace(part, rows=part.rows[np.isin(part.labels[part.rows], fit)])
     named = ", ".join(classes[label] for label in lone[:NAMED].tolist())
     more = f" and {len(lone) - NAMED:,} more" if len(lone) > NAMED else ""
-    plural = "class leaves" if len(lone) == 1 else "classes leave"
+    plural = "classes leaves" if len(lone) == 1 else "classes leave"
     return [
         f"{len(lone):,} of {len(lone) + len(fit):,} {plural} the probes, with one training image"
         f" each, which cannot both train and choose: {named}{more}. More training images, or others"

@@ -17,6 +17,19 @@ NETWORKS: Mapping[str, type[UNetShape] | type[DiTShape]] = {"unet": UNetShape, "
 PREPARATIONS = ("none", "standardise", "half-whiten", "whiten")
 
 
+#: the settings of one process or one kind of network alone, by the setting that chooses it
+OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "process": {
+        "gaussian": ("schedule", "times"),
+        "flow": ("time_mean", "time_deviation", "weighting"),
+    },
+    "network": {
+        "unet": ("multipliers", "attention", "head_width", "fold"),
+        "dit": ("patch", "embedding", "canvas", "decoder"),
+    },
+}
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of a generator; the defaults are RCDM's at 128 px (Bordes et al., 2022).
@@ -105,6 +118,21 @@ class Settings:
                 "weighting": self.weighting,
             }
         return make_process(described)
+
+    def find_idle(self) -> Mapping[str, tuple[str, str]]:
+        """Find the settings of another process or network than these have, which decide nothing:
+        by their names the setting that chooses, and the choice by which they would count.
+
+        >>> sorted(Settings(network="dit").find_idle())[:3], Settings().find_idle()["patch"]
+        (['attention', 'fold', 'head_width'], ('network', 'dit'))
+        """
+        return {
+            name: (chooser, choice)
+            for chooser, choices in OWN.items()
+            for choice, names in choices.items()
+            if choice != getattr(self, chooser)
+            for name in names
+        }
 
     @property
     def paints(self) -> bool:

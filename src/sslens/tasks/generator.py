@@ -18,7 +18,7 @@ from sslens.data.images import ImageSet
 from sslens.data.streams import stream
 from sslens.diffusion.adapters import Adapters
 from sslens.diffusion.process import Process
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, nearest, require_type
 from sslens.models.backbone import Backbone
 from sslens.store import digest
 from sslens.tasks.diffusion import SHAPE
@@ -101,9 +101,11 @@ class Generator:
         for name, condition in self.conditions.items():
             if condition.digest in ("", model.digest):
                 return name
+        own = model.name if model.name not in self.conditions else f"this other {model.name}"
+        known = f", by its source {model.source}" if own != model.name else ""
         raise InputError(
             f"The generator {self.name} takes features of {', '.join(self.models)}, and of no model"
-            f" with the weights of {model.name}",
+            f" with the weights of {own}{known}",
             mend=f"give {' or '.join(each.source for each in self.conditions.values())}",
         )
 
@@ -121,6 +123,9 @@ class Generator:
             InputError: the features are of another model, of images prepared in another way, of
                 another width, or of other images.
         """
+        require_type(features, Features, "features", "give what sslens.features returns")
+        if images is not None:
+            require_type(images, ImageSet, "set of images", "give what sslens.open_images returns")
         condition = self.condition(model or features.model)
         condition.require(features)
         if images is None:
@@ -169,16 +174,8 @@ class Generator:
             InputError: an unknown model, features of another width or that are not finite, fewer
                 than two draws, or steps that the process cannot read.
         """
-        if draws < FEWEST:
-            raise InputError(
-                f"{draws} sample of an image shows nothing of what varies",
-                mend=f"give {{draws={FEWEST}}} or more",
-            )
-        if batch < 1:
-            raise InputError(f"{batch} images cannot be generated together", mend="give 1 or more")
-        self.condition(model)
-        if not torch.isfinite(vectors).all():
-            raise InputError(f"The features of {model} are not finite for all images.")
+        self.process.require_steps(steps or self.process.default_steps)
+        self._require_samples(vectors, model, draws, batch)
         condition = self.adapters.place(model, vectors.float())
         total = len(vectors) * draws
         out = np.empty((total, self.size, self.size, 3), np.uint8)
@@ -195,6 +192,25 @@ class Generator:
             if progress is not None:
                 progress(start + len(pairs), total)
         return out.reshape(len(vectors), draws, self.size, self.size, 3)
+
+    def _require_samples(self, vectors: Tensor, model: str, draws: int, batch: int) -> None:
+        """Raise InputError where `sample` can make nothing of these."""
+        require_type(vectors, Tensor, "tensor of features", "give what select returns")
+        if vectors.ndim != 2:
+            raise InputError(
+                f"The features have {vectors.ndim} dimensions: expected a row an image, as select"
+                " returns them."
+            )
+        if draws < FEWEST:
+            raise InputError(
+                f"{draws} sample of an image shows nothing of what varies",
+                mend=f"give {{draws={FEWEST}}} or more",
+            )
+        if batch < 1:
+            raise InputError(f"{batch} images cannot be generated together", mend="give 1 or more")
+        self.condition(model)
+        if not torch.isfinite(vectors).all():
+            raise InputError(f"The features of {model} are not finite for all images.")
 
 
 @final
@@ -295,6 +311,11 @@ def _find_generator(path: str | Path) -> Path:
             f"There is no generator {path}",
             mend=f"give the folder of sslens rcdm train, or a file{names}",
         )
+    if file.is_dir() and not (file / zoo.ENCODER).is_file():
+        raise InputError(
+            f"The folder {file} holds no {zoo.ENCODER}, and so no generator",
+            mend="give the folder that sslens rcdm train wrote, or a file",
+        )
     return zoo.find_file(file)
 
 
@@ -303,11 +324,13 @@ def _open_released(file: Path, model: Backbone | None) -> Generator:
     values from −1 to 1, whatever it was trained on."""
     from sslens.zoo.generators import load_rcdm
 
+    network = load_rcdm(file)
     if model is None:
         raise InputError(
-            f"{file} does not say which model conditions it", mend="give its model too"
+            f"{file} is of RCDM's authors and does not say which model conditions it: sslens rcdm"
+            " sample takes that model beside it, and a comparison takes no such file",
+            mend="give the model with sslens rcdm sample, as {models}",
         )
-    network = load_rcdm(file)
     shape = network.shape
     if shape.condition is None:
         raise InputError(f"{file} holds a generator that takes no representation.")

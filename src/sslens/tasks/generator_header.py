@@ -128,7 +128,7 @@ def _require_tensors(description: Description, tensors: Mapping[str, Tensor]) ->
         with sketch_networks():
             expected = shape.build().state_dict()
     except (RuntimeError, MemoryError) as error:
-        raise ValueError(f"{shape} is beyond any network") from error
+        raise ValueError("its network is larger than any that can be built") from error
     present = {
         name.removeprefix(NETWORK): value
         for name, value in tensors.items()

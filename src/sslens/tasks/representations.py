@@ -240,6 +240,10 @@ class Represented:
                 least, most = block.amin(0), block.amax(0)
                 low = least if low is None else torch.minimum(low, least)
                 high = most if high is None else torch.maximum(high, most)
+            if len(self) == 1:
+                raise InputError(
+                    "There is 1 image: of one a generator learns nothing", mend="give more {images}"
+                )
             if low is None or high is None or bool((low == high).all()):
                 raise InputError(
                     f"{where} are the same for all {len(self):,} images: a generator would learn"

@@ -24,6 +24,7 @@ from sslens.training.detect import EvaluatedAt
 from sslens.training.folder import LogLine
 from sslens.training.loop import RunRequest, run
 from sslens.training.observers import BeginObserver, Findings, RunningTraining
+from sslens.training.run_files import require_place_for_images
 from sslens.training.schedule import Training
 
 #: rows of features by which they are standardised or whitened, at most
@@ -77,9 +78,11 @@ def train_generator(
         The path of `last.safetensors`, which holds the average of the weights.
 
     Raises:
-        InputError: as `sslens.training.pretrain.pretrain`; or fewer than two images, or held-out
-            features of other models.
+        InputError: as `sslens.training.pretrain.pretrain`; or fewer than two images, held-out
+            features of other models, or pictures for a folder of someone's images.
     """
+    if pictures:
+        require_place_for_images(out)
     start = prepare(represented, settings := settings or Settings())
     return run(
         RunRequest(

@@ -17,6 +17,7 @@ from sslens.errors import InputError
 from sslens.models.about import About
 from sslens.own_files import OwnFiles
 from sslens.store import digest, write_tensors, write_text
+from sslens.training.changes import describe_changes
 from sslens.training.run_files import CONFIG, KIND, LOG, STATE, find_older, list_files, require_free
 
 HEADER = "sslens.state"
@@ -76,10 +77,7 @@ class RunFolder:
 
     def _require_same(self, before: Mapping[str, Any]) -> None:
         old, new = _flatten(before), _flatten(self.config)
-        apart = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
-        if apart:
-            first = sorted(apart, key=lambda key: (not key.endswith(".classes"), key))[:3]
-            changes = "; ".join(_describe_change(key, old.get(key), new.get(key)) for key in first)
+        if changes := describe_changes(old, new):
             raise InputError(
                 f"The run in {self.path} cannot go on with other settings ({changes})",
                 mend="give the same ones, or another {out}",
@@ -175,32 +173,6 @@ def select_shared_settings(config: Mapping[str, Any]) -> dict[str, str]:
         for key, value in _flatten(config).items()
         if not _APART & set(key.split("."))
     }
-
-
-def _describe_change(key: str, old: Any, new: Any) -> str:
-    """Say how a setting changed; of a long list what it lost and what it gained.
-
-    >>> old, new = ["cat", "dog", "fox", "owl"], ["cat", "cow", "dog", "fox"]
-    >>> _describe_change("settings.classes", old, new)
-    'settings.classes lost owl and gained cow'
-    """
-    if isinstance(old, list) and isinstance(new, list) and len(old) > 3 and set(old) != set(new):
-        lost, gained = (
-            [str(name) for name in one if name not in other]
-            for one, other in ((old, new), (new, old))
-        )
-        changes = [
-            f"{verb} {_some(names)}"
-            for verb, names in (("lost", lost), ("gained", gained))
-            if names
-        ]
-        return f"{key} {' and '.join(changes)}"
-    return f"{key} was {old} and is now {new}"
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

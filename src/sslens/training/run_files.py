@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sslens import zoo
+from sslens.data.sources import require_no_images
 from sslens.errors import InputError
 from sslens.own_files import Contents, OwnFiles
 from sslens.settings_file import read_yaml
@@ -54,6 +55,16 @@ def require_free(folder: Path, *, resume: bool = False, overwrite: bool = False)
     going_on = resume and (folder / STATE).exists()
     names = () if going_on else (CONFIG, LOG, STATE, zoo.ENCODER)
     OwnFiles(folder).require(KIND, {}, names=names, overwrite=overwrite, older=older)
+
+
+def require_place_for_images(folder: Path) -> None:
+    """Refuse a folder of someone's images for a run that generates images in its course.
+
+    Raises:
+        InputError: the folder holds images, and no run or study.
+    """
+    if OwnFiles(folder).read() is None and find_older(folder) is None:
+        require_no_images(folder, "samples")
 
 
 def find_older(folder: Path) -> Contents | None:

@@ -53,7 +53,10 @@ def load_rcdm(
     found = read_contents(file).states.values()
     states = [weights for weights in found if set(GENERATOR) <= weights.keys()]
     if len(states) != 1:
-        raise InputError(f"{file} holds no network of RCDM's, which has {', '.join(GENERATOR)}.")
+        raise InputError(
+            f"{file} holds no network of RCDM's, which has {', '.join(GENERATOR)}",
+            mend="give the folder that sslens rcdm train wrote, or a file of RCDM's authors",
+        )
     weights = states[0]
     shape = _read_shape(weights, file, size, heads, head_width)
     with sketch_networks():

@@ -4,7 +4,9 @@ them."""
 import re
 from pathlib import Path
 
+from sslens.data.sources import find_image
 from sslens.errors import InputError
+from sslens.own_files import LIST
 
 #: the file that a training run leaves for others to load
 ENCODER = "last.safetensors"
@@ -58,6 +60,11 @@ def find_weights(folder: Path) -> Path:
             f"{folder} is a checkpoint that torch.distributed wrote in parts: put it together by"
             f" `python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder}"
             " whole.pth`, and give whole.pth."
+        )
+    if not (folder / LIST).exists() and find_image(folder) is not None:
+        raise InputError(
+            f"The folder {folder} holds images and no {ENCODER}",
+            mend="give a folder that sslens pretrain wrote, or a file; images go to {images}",
         )
     raise InputError(
         f"The folder {folder} holds no {ENCODER}: give a folder that sslens pretrain wrote, or a"

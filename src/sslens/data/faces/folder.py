@@ -102,8 +102,9 @@ class BlurPlan:
         holds = f"which holds {len(self.done):,} of them already"
         lines = [
             f"images    {len(self.rows):,} of {self.files.root}",
-            f"boxes     {len(self.faces.boxes):,} images in {self.faces.path}",
-            f"blurred   {count:,} faces in {len(self.boxes):,} images; {copied:,} are copied",
+            f"boxes     {_count(len(self.faces.boxes), 'image')} in {self.faces.path}",
+            f"blurred   {_count(count, 'face')} in {_count(len(self.boxes), 'image')};"
+            f" {copied:,} {'is' if copied == 1 else 'are'} copied",
             f"out       {self.out}" + (f", {holds}" if self.done else ""),
         ]
         return "\n".join([*lines, *(f"note      {note}" for note in self._list_notes())])
@@ -125,10 +126,12 @@ class BlurPlan:
             )
         if self.left_out:
             named = [f"{name} ({why})" for name, why in self.left_out]
-            yield f"{len(named):,} images are left out: {name_some(named)}"
+            be = "is" if len(named) == 1 else "are"
+            yield f"{_count(len(named), 'image')} {be} left out: {name_some(named)}"
         if self.stale:
             yield (
-                f"{len(self.stale):,} images in {self.out} are not among these, and its manifest"
+                f"{_count(len(self.stale), 'image')} in {self.out}"
+                f" {'is' if len(self.stale) == 1 else 'are'} not among these, and its manifest"
                 f" will not have them: {name_some(self.stale)}"
             )
 
@@ -364,6 +367,15 @@ def _make(plan: BlurPlan, row: int) -> Entry:
 def _digest_boxes(boxes: Boxes | None, orientation: Orientation | None) -> str:
     """A digest of all that decides an image's pixels beside its file."""
     return "" if boxes is None else digest([METHOD, orientation, boxes.tolist()])
+
+
+def _count(count: int, noun: str) -> str:
+    """Format a count and what is counted.
+
+    >>> _count(1, "face"), _count(1024, "image")
+    ('1 face', '1,024 images')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _hash(content: bytes) -> str:
