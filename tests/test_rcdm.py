@@ -15,9 +15,9 @@ from PIL import Image
 import sslens
 from forks import together
 from runs import same
+from sslens.arguments.watching import describe_reach
 from sslens.capture import Features
 from sslens.cli import main
-from sslens.cli.rcdm import Train, _describe_gain
 from sslens.data.images import ImageSet, from_arrays
 from sslens.data.streams import stream
 from sslens.diffusion.adapters import Adapters
@@ -712,20 +712,18 @@ def test_the_commands_train_and_sample(
 
 
 def test_the_end_of_a_training_says_what_its_gain_came_to(tmp_path: Path) -> None:
-    log = tmp_path / "log.jsonl"
-    command = Train(models=("mae", "my dino"), images="photos", val="scenes:1:40")
-    held = draw_images(40)
+    log, models, val = tmp_path / "log.jsonl", ("mae", "my dino"), "scenes:1:40"
     judge = f"--analyses samples --generator {tmp_path}"
     for gain, word in ((0.8, "take away 80.0%"), (2e-6, "does not reach the images (gain 0.0%)")):
         log.write_text(json.dumps({"step": 1, "held_gain": gain}) + "\n")
-        said = _describe_gain(command, tmp_path, held)
+        said = describe_reach(models, val, 40, tmp_path)
         assert word in said
         wanted = f"samples: sslens compare mae 'my dino' --images scenes:1:40 {judge}"
         assert said.endswith(wanted) == (gain > 0.5)
-    few = _describe_gain(command, tmp_path, HELD)  # too few to look for a source among them
+    few = describe_reach(models, val, 20, tmp_path)  # too few to look for a source among them
     assert "train longer" in few
     log.unlink()
-    bare = _describe_gain(dataclasses.replace(command, val=None), tmp_path, None)
+    bare = describe_reach(models, None, 0, tmp_path)
     assert bare.startswith("note      Without --val nothing tells whether the features reach")
     assert bare.endswith(f"--images DIR {judge}")
 

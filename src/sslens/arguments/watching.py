@@ -2,6 +2,7 @@
 and trackers, and write the report at the end."""
 
 import contextlib
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from sslens.training.curves import Judged
     from sslens.training.track import Tell
     from sslens.training.watch import HeldOut
+
+
+#: what a training of a generator without held-out images lacks
+WITHOUT_VAL = "Without --val nothing tells whether the features reach the images"
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,29 @@ def read_gain(out: Path) -> float | None:
 
     gains = [line["held_gain"] for line in RunFolder(out, {}).lines() if "held_gain" in line]
     return float(gains[-1]) if gains else None
+
+
+def describe_reach(models: Sequence[str], val: str | None, count: int, out: Path) -> str:
+    """Say whether the representation reaches the images of a generator, and what tells more.
+
+    Args:
+        models: as they were given.
+        val: the images held out, as they were given.
+        count: how many they are.
+        out: the folder of the run.
+    """
+    from sslens.study.sampling import FEWEST
+    from sslens.training.curves import JUDGE, REACHED, describe_gain
+
+    gain = None if val is None else read_gain(out)
+    if gain is not None and gain < REACHED:
+        return f"gain      {describe_gain(gain)}"
+    told = f"note      {WITHOUT_VAL}; {JUDGE}"
+    if gain is not None:
+        told = f"gain      {describe_gain(gain).removesuffix('.')}"
+    words = ["sslens", "compare", *models, "--images", str(val) if count >= FEWEST else "DIR"]
+    words += ["--analyses", "samples", "--generator", str(out)]
+    return f"{told}: {shlex.join(words)}"
 
 
 def _describe_path(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,6 +21,8 @@ from sslens.arguments.training import (
     require_startable,
 )
 from sslens.arguments.watching import (
+    WITHOUT_VAL,
+    describe_reach,
     describe_trained,
     open_trackers,
     read_gain,
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 GROUP = "train"
 #: images that will do
 FEWEST = 1
-#: what a training without held-out images lacks
-WITHOUT_VAL = "Without --val nothing tells whether the features reach the images"
 
 
 @dataclass(frozen=True)
@@ -215,26 +214,10 @@ def train(command: Train, line: str, say: Text) -> Reply | None:
         return None
     notes = [f"{WITHOUT_VAL}."] if val is None else []
     report = write_report(out, name, line, "Training", notes=notes)
-    say(_describe_gain(command, out, val))
+    counted = 0 if val is None else len(val)
+    say(describe_reach(command.models, command.val, counted, out))
     say(f"report    {report}")
     return Reply(describe_training(out, report), path)
-
-
-def _describe_gain(command: Train, out: Path, val: "ImageSet | None") -> str:
-    """Say whether the representation reaches the images, and what tells more."""
-    from sslens.study.sampling import FEWEST as SAMPLED
-    from sslens.training.curves import JUDGE, REACHED, describe_gain
-
-    gain = None if val is None else read_gain(out)
-    if gain is not None and gain < REACHED:
-        return f"gain      {describe_gain(gain)}"
-    told = f"note      {WITHOUT_VAL}; {JUDGE}"
-    if gain is not None:
-        told = f"gain      {describe_gain(gain).removesuffix('.')}"
-    images = command.val if val is not None and len(val) >= SAMPLED else "DIR"
-    words = ["sslens", "compare", *command.models, "--images", str(images)]
-    words += ["--analyses", "samples", "--generator", str(out)]
-    return f"{told}: {shlex.join(words)}"
 
 
 def _represent(
