@@ -269,6 +269,8 @@ class _Loop:
         if self.request.overwrite:
             self._clear()
         kept = self.folder.state(self.request.resume)
+        if self.where.size > 1:
+            dist.barrier()  # no process takes what another begins to write for another's folder
         if self.where.first:
             self.folder.prepare(resumed=kept is not None)
         if kept is None:
