@@ -329,7 +329,7 @@ def test_samples_are_made_once_judged_and_shown(
     )  # fmt: skip
     store = Store(tmp_path / "store")
     plan = prepare(asked, store, quiet=True)
-    assert "1 models × 10 sources × 8, 32 px, by pretence in heun20 steps: 1 of" in plan.describe()
+    assert "1 model × 10 sources × 8, 32 px, by pretence in heun20 steps: 1 of" in plan.describe()
     for _ in range(2):
         run(asked, tmp_path / "out", store=store, quiet=True)
     assert pretence.calls == ["known"]
