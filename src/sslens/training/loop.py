@@ -270,7 +270,7 @@ class _Loop:
             self._clear()
         kept = self.folder.state(self.request.resume)
         if self.where.size > 1:
-            dist.barrier()  # no process takes what another begins to write for another's folder
+            dist.barrier()  # before the first writes what others would take for a stranger's
         if self.where.first:
             self.folder.prepare(resumed=kept is not None)
         if kept is None:
