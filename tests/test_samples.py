@@ -28,6 +28,7 @@ from sslens.probes.scene_reader import (
     train_reader,
 )
 from sslens.report.writing.varying import write_varying
+from sslens.statistics.estimate import Estimate
 from sslens.statistics.spread import average_over_sources, estimate_spread
 from sslens.store import Store
 from sslens.study import Study, prepare, run, sampling
@@ -232,6 +233,20 @@ def test_the_first_screen_says_what_varies_and_whether_samples_are_to_be_trusted
     (facing,) = (one for one in write_varying(fine, ("one", "other")) if "face" in one.question)
     assert facing.word == "undecided"
     assert "points [" in facing.effect
+
+
+def test_a_factor_that_is_read_badly_is_named_as_such() -> None:
+    given = given_of({"good": 0.05})
+    samples = given.values["samples"]
+    scores = dict(samples.readings.scores) | {"x": Estimate(0.65, 0.6, 0.7, n=900)}
+    results = compute(
+        "samples",
+        given.but(samples=replace(samples, readings=replace(samples.readings, scores=scores))),
+    )
+    said = next(text for text in write("samples", results) if text.startswith("Spread"))
+    assert said.endswith("; not read so well: x.")
+    assert said.count(" x") == 1
+    assert not any("varies most" in one.question for one in write_varying(results, ("good",)))
 
 
 def test_samples_of_no_scenes_have_no_factors() -> None:

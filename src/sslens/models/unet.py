@@ -291,8 +291,8 @@ class UNet(nn.Module):
 def _is_faster_channels_last(x: Tensor) -> bool:
     """Whether channels of maps should lie last in memory, where a CPU's convolutions want them.
 
-    Of such maps torch's group normalisation takes twenty times as long with a gradient, and twice
-    as long in bfloat16, which is more than convolutions win.
+    Of such maps torch's group normalisation takes twenty times as long with a gradient, and in
+    bfloat16 so much longer that nothing is won for sure.
     """
     if x.device.type != "cpu" or torch.is_grad_enabled():
         return False
