@@ -97,7 +97,7 @@ def test_a_report_is_made_and_nothing_is_trained_twice(
     assert main([*words, "--dry-run"]) == 0
     plan = capsys.readouterr().err
     assert "3 of 3 to be trained: random #1, random #0, pixels" in plan
-    assert "2 steps each" in plan
+    assert "2 steps in float32 each" in plan
     assert "MB on disk" in plan
     assert not (tmp_path / "home" / "store" / KIND).exists()
 

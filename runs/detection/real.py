@@ -7,7 +7,8 @@
 DIR holds `coco_mini/` (`instances_train.json`, `instances_val.json`) or `nuclei/`
 (`instances.json`), each with its `images/`. The nuclei are split by image: of three in the order of
 their ids the last one is judged. A detector is trained on each frozen model, its random
-initialisation and raw pixels; patch tokens are probed after every block. Then each detector finds
+initialisation and raw pixels, and with `--finetune` end to end too; patch tokens are probed after
+every block. Then each detector finds
 everything again, and pycocotools reads its own annotation file: all numbers must be equal to the
 last digit. A run that was stopped goes on where it was.
 """
@@ -26,12 +27,13 @@ from typing import Any
 
 import numpy as np
 
-#: settings of each set of images; chosen for an end-to-end run in minutes, not for a good detector
+#: settings of each set of images: a side at which half of the nuclei are wider than a patch of 8 px
 SETTINGS = {
-    "coco": ("size=64", "scales=[1.0]"),
-    "nuclei": ("size=128", "scales=[1.0]"),
+    "coco": ("size=128",),
+    "nuclei": ("size=192",),
 }
-EPOCHS = {"coco": 2, "nuclei": 1}
+EPOCHS = 24
+MODELS = ("scenes_mae", "scenes_dino")
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,15 @@ def score_again(words: list[str], truth: Path) -> None:
     asked = detect.check(tyro.cli(detect.Command, args=words))
     store = Store(home() / "store")
     plan = prepare(replace(asked, device="cpu"), store, quiet=True)
-    protocol = Protocol.of(plan.situation)
-    for run in list_runs(plan.situation, protocol, store):
+    kinds = (False, True) if "--finetune" in words else (False,)
+    protocols = [Protocol.of(plan.situation, tuned=tuned) for tuned in kinds]
+    for run in [run for each in protocols for run in list_runs(plan.situation, each, store)]:
+        protocol, precision = run.protocol, run.protocol.training(plan.situation).precision
         judged = run.judged()
         settings = replace(protocol.settings, size=run.side, classes=run.train.categories)
         shape = None if judged.maps is None else judged.maps.shape
         method = load_detector(run.folder, Detection(run.member.network, settings, shape))
-        found = find_all(judged, method, Processes(0, 1, "cpu"), "float32")
+        found = find_all(judged, method, Processes(0, 1, "cpu"), precision)
         stored = store.read(KIND, run.judged_key)
         assert stored is not None
         for kind, ours in zip(("box", "mask"), stored["values"].numpy(), strict=True):
@@ -118,7 +122,8 @@ def score_again(words: list[str], truth: Path) -> None:
             count = len(theirs) if run.images.is_coco else 3
             same = np.array_equal(ours[:count], theirs[:count], equal_nan=True)
             numbers = ", ".join(f"{100 * value:.2f}" for value in ours)
-            name = f"{run.member.name}, {kind} AP, 50, 75, S, M, L"
+            how = "end to end" if protocol.tuned else "frozen"
+            name = f"{run.member.name}, {how}, {kind} AP, 50, 75, S, M, L"
             print(f"{name}: {numbers}; pycocotools equal: {same}", flush=True)
             assert same, (ours.tolist(), theirs.tolist())
 
@@ -161,9 +166,11 @@ def main() -> None:
     parser.add_argument("name", choices=tuple(SETTINGS))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--models", nargs="+", default=["scenes_dino"])
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--finetune", action="store_true", help="train the networks too")
+    parser.add_argument("--precision", default="bfloat16", help="of the trainings")
     parser.add_argument("--images", type=int, help="take only so many images in all")
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--no-dense", action="store_true", help="no probes of patch tokens")
     given = parser.parse_args()
     out = given.out / given.name
@@ -172,7 +179,8 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sources = Sources.find(given.name, given.data, out, given.images)
     words = [*given.models, "--coco", str(sources.images), str(sources.train), str(sources.val)]
-    words += ["--heads", "small", "--epochs", str(given.epochs or EPOCHS[given.name])]
+    words += ["--heads", "small", "--epochs", str(given.epochs), "--precision", given.precision]
+    words += ["--finetune"] if given.finetune else []
     words += [] if given.no_dense else ["--dense"]
     words += ["--set", *SETTINGS[given.name]]
     began = time.monotonic(), os.times().children_user

@@ -162,8 +162,10 @@ def describe_run(
         settings: the settings of the method.
         cost: what the run will cost.
     """
+    from sslens.report.writing.numbers import spell_count
+
     return (
-        f"{what}, {len(images):,} images of {images.name}: {schedule.epoch:,} steps an epoch,"
+        f"{what}, {len(images):,} images of {images.name}: {spell_count(schedule.epoch, 'step')} an epoch,"
         f" {schedule.steps:,} in all, {schedule.steps * schedule.batch_size:,} images seen; into"
         f" {out}\ncost      {cost.describe()}\n{describe_settings(settings)}"
     )

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from sslens.models.detection.objects import Objects
+from sslens.report.writing.numbers import spell_count
 from sslens.study.detector_runs import PATCH
 from sslens.study.step_cost import take_step
 from sslens.tasks.detection import Detection
@@ -127,6 +128,7 @@ class TrainingsCost:
         memory: bytes at the peak.
         disk: bytes of all maps that are kept.
         device: where they run.
+        precision: in what their steps are computed.
     """
 
     count: int
@@ -135,18 +137,23 @@ class TrainingsCost:
     memory: float
     disk: float
     device: str
+    precision: str
 
     def describe(self) -> str:
         """Describe the cost as a clause.
 
-        >>> TrainingsCost(4, 312, 4800.0, 641e3, 0.0, "cpu").describe()
-        '312 steps each, about 20 min each and 1.3 h of processor time in all; memory about 0.64 MB'
-        >>> TrainingsCost(5, 15, 60.0, 641e3, 0.0, "cpu").describe().split(";")[0]  # 5 · 12 s
-        '15 steps each, about 12 s each and 1 min of processor time in all'
+        >>> cost = TrainingsCost(4, 312, 4800.0, 641e3, 0.0, "cpu", "bfloat16")
+        >>> time, memory = cost.describe().split("; ")
+        >>> time
+        '312 steps in bfloat16 each, about 20 min each and 1.3 h of processor time in all'
+        >>> memory
+        'memory about 0.64 MB'
+        >>> replace(cost, count=5, seconds=60.0).describe().split(", ")[1]  # 5 · 12 s
+        'about 12 s each and 1 min of processor time in all; memory about 0.64 MB'
         """
         in_all = "of processor time in all" if self.device == "cpu" else f"in all on {self.device}"
         clause = (
-            f"{self.steps:,} steps each, about {_spell_time(self.seconds / self.count)} each and"
+            f"{spell_count(self.steps, 'step')} in {self.precision} each, about {_spell_time(self.seconds / self.count)} each and"
             f" {_spell_time(self.seconds)} {in_all}; memory about {_spell_size(self.memory)}"
         )
         return clause + (f"; maps {_spell_size(self.disk)} on disk" if self.disk else "")
@@ -165,6 +172,7 @@ def estimate_trainings(runs: Sequence["DetectorRun"]) -> TrainingsCost:
         cost.weight_bytes + request.batch_size * cost.image_bytes,
         float(cost.map_bytes * images * len(runs)),
         runs[0].situation.device,
+        runs[0].protocol.training(runs[0].situation).precision,
     )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from sslens.report.writing.numbers import spell_count
 from sslens.study.step_cost import take_step
 from sslens.tasks.diffusion import DRAWN, Diffusion, job
 from sslens.training.diffuse import prepare
@@ -122,6 +123,6 @@ def describe_training(
     )
     return (
         f"{taken}; {len(images):,} images of {images.name} at {settings.size} px:"
-        f" {schedule.epoch:,} steps an epoch, {schedule.steps:,} in all\n"
+        f" {spell_count(schedule.epoch, 'step')} an epoch, {schedule.steps:,} in all\n"
         f"{describe_cost(cost, schedule.steps, training.batch_size)}"
     )
