@@ -30,7 +30,7 @@ import numpy as np
 #: settings of each set of images: a side at which half of the nuclei are wider than a patch of 8 px
 SETTINGS = {
     "coco": ("size=128",),
-    "nuclei": ("size=192",),
+    "nuclei": ("size=160",),
 }
 EPOCHS = 24
 MODELS = ("scenes_mae", "scenes_dino")

@@ -1,6 +1,6 @@
 """Which object an anchor or a region belongs to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,8 +9,8 @@ from torch import Tensor
 from sslens.models.detection.boxes import overlaps
 from sslens.models.detection.objects import PaddedObjects
 
-#: how many overlaps are computed at once, which bounds the memory (50 MB in all)
-_AT_ONCE = 1 << 22
+#: how many overlaps are computed at once, which bounds the memory (13 MB in all)
+_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,31 @@ def match(objects: PaddedObjects, candidates: Float[Tensor, "#image candidate 4"
     (images, count), places = objects.present.shape, candidates.shape[1]
     kind = torch.promote_types(objects.boxes.dtype, candidates.dtype)
     boxes, candidates = objects.boxes.to(kind), candidates.to(kind)
+    if images * count * places <= _AT_ONCE:
+        return _match(boxes, objects.present, candidates)
+    # where it costs, images are matched by themselves: most have fewer objects than the fullest
+    parts = []
+    for image in range(images):
+        own = slice(image, image + 1)
+        there = objects.present[own, : max(1, _count_room(objects.present[image]))]
+        their = candidates if len(candidates) == 1 else candidates[own]
+        parts.append(_match(boxes[own, : there.shape[1]], there, their))
+    return Match(*(torch.cat([getattr(part, one.name) for part in parts]) for one in fields(Match)))
+
+
+def _count_room(present: Bool[Tensor, " object"]) -> int:
+    """The places up to the last object that is present."""
+    numbers = present.nonzero()
+    return int(numbers[-1]) + 1 if len(numbers) else 0
+
+
+def _match(
+    boxes: Float[Tensor, "image object 4"],
+    present: Bool[Tensor, "image object"],
+    candidates: Float[Tensor, "#image candidate 4"],
+) -> Match:
+    """Match candidates with the objects of several images, some at a time."""
+    (images, count), places = present.shape, candidates.shape[1]
     part = max(1, min(places, _AT_ONCE // (images * count)))
     # all large tensors are made once: made anew in each part, they would leave gaps between the
     # small ones that stay, and the process would grow with the number of parts
@@ -58,7 +83,7 @@ def match(objects: PaddedObjects, candidates: Float[Tensor, "#image candidate 4"
         some = slice(start, min(start + part, places))
         size = some.stop - start
         iou = overlaps(boxes, candidates[:, some], room[..., :size])
-        iou.masked_fill_(~objects.present.unsqueeze(2), -1.0)
+        iou.masked_fill_(~present.unsqueeze(2), -1.0)
         torch.max(iou, dim=1, out=(overlap[:, some], owner[:, some]))
         top = iou.amax(dim=2)
         least = top.where(top > 0, torch.inf).unsqueeze(2)
