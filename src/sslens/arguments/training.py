@@ -164,8 +164,9 @@ def describe_run(
     """
     from sslens.report.writing.numbers import spell_count
 
+    epoch = spell_count(schedule.epoch, "step")
     return (
-        f"{what}, {len(images):,} images of {images.name}: {spell_count(schedule.epoch, 'step')} an epoch,"
+        f"{what}, {len(images):,} images of {images.name}: {epoch} an epoch,"
         f" {schedule.steps:,} in all, {schedule.steps * schedule.batch_size:,} images seen; into"
         f" {out}\ncost      {cost.describe()}\n{describe_settings(settings)}"
     )

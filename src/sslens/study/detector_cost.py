@@ -153,7 +153,8 @@ class TrainingsCost:
         """
         in_all = "of processor time in all" if self.device == "cpu" else f"in all on {self.device}"
         clause = (
-            f"{spell_count(self.steps, 'step')} in {self.precision} each, about {_spell_time(self.seconds / self.count)} each and"
+            f"{spell_count(self.steps, 'step')} in {self.precision} each, about"
+            f" {_spell_time(self.seconds / self.count)} each and"
             f" {_spell_time(self.seconds)} {in_all}; memory about {_spell_size(self.memory)}"
         )
         return clause + (f"; maps {_spell_size(self.disk)} on disk" if self.disk else "")
