@@ -946,3 +946,22 @@ def test_misspelt_names_of_a_result_are_offered(result: Result) -> None:
 def test_every_public_name_is_typed_and_there() -> None:
     assert (Path(sslens.__file__).parent / "py.typed").exists()
     assert all(getattr(sslens, name) is not None for name in sslens.__all__)
+
+
+def test_one_model_of_which_nothing_can_be_said_gets_a_sentence_and_no_empty_table() -> None:
+    alone = sslens.compare([NANO], IMAGES, analyses=["cka-blocks"], controls=False, quiet=True)
+    said = str(alone)
+    assert "No sentence follows from cka-blocks of these models" in said
+    assert "NaN" not in said
+
+
+def test_few_minibatches_decide_nothing_about_likeness() -> None:
+    row = {"cka_to_it": -0.08, "cka_low": -0.08, "cka_high": -0.07, "nearest_relative": "b"}
+    rows = make_answer({"cka-blocks": make_means(("a", "b", False, -0.08, np.nan))}, MODELS)
+    known = [one | row for one in rows.frame.to_dict("records") if one["nearest_relative"]]
+    for count, said in ((2, "too few to decide"), (8, "none alike")):
+        few = [one | {"cka_minibatches": count} for one in known]
+        lines = " ".join(line.text for line in write_answer(few, Told("two models")))
+        assert said in lines
+        assert f"over {count} minibatches" in lines
+        assert ("none alike" in lines) == (count == 8)

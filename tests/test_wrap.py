@@ -287,6 +287,7 @@ def test_the_transform_is_read_from_what_other_libraries_have() -> None:
         ({"taps": ["layers.9"]}, 'has no module "layers.9": did you mean layers.'),
         ({"taps": "layers.0"}, "give a list of names as taps"),
         ({"taps": ["layers"]}, "The module layers of .* never runs .*: leave it out of taps"),
+        ({"family": "JEE"}, 'no family "JEE": did you mean JE'),
         ({"transform": object()}, "The transform of .* is object, .*EvalTransform"),
         ({"transform": EvalTransform(resize=36, crop=36)}, "36 × 36|No taps|tokens"),
     ],

@@ -112,12 +112,17 @@ def _add_depths(one: Likeness, blocks: Results, tokens: str, kind: str) -> Liken
 
 def is_unlike(cka: Estimate) -> bool:
     """Whether two models are not alike: the whole interval of their CKA, or without one the CKA
-    itself, lies below `LOW`.
+    itself, lies below `LOW`. An interval over too few minibatches decides nothing.
 
     >>> is_unlike(Estimate(-0.01, -0.07, 0.05, "minibatches", 12)), is_unlike(Estimate(0.3))
     (True, False)
+    >>> is_unlike(Estimate(-0.08, -0.08, -0.07, "minibatches", 2))
+    False
     """
-    return bool((cka.value if np.isnan(cka.high) else cka.high) < LOW)
+    if np.isnan(cka.high):
+        return bool(cka.value < LOW)
+    few = cka.n and cka.sign is None  # of older tables the number is not known
+    return not few and bool(cka.high < LOW)
 
 
 def compare_alike(pairs: Sequence[Likeness]) -> tuple[Likeness, ...]:

@@ -45,6 +45,7 @@ UNITS: dict[str, str] = {
     "cka_to_it": "mean CKA of the two at the same depth",
     "cka_low": "lower end of its 95 % interval over minibatches",
     "cka_high": "upper end",
+    "cka_minibatches": "minibatches that the interval is over",
     "cka_depths": "at how many depths it is defined, of how many; empty where at all",
     "cka_to_pixels": "mean CKA with the raw pixels",
     "cka_to_pixels_low": "lower end of its 95 % interval over minibatches",
@@ -324,4 +325,5 @@ def _describe_nearest(name: str, pair: Likeness | None) -> Row:
         "pixels_regressed_out": pair.beyond,
         "cka_depths": "{} of {}".format(*pair.depths) if pair.depths else "",
         **pair.value.columns("cka_to_it", ("cka_low", "cka_high")),
+        "cka_minibatches": pair.value.n or NAN,
     }

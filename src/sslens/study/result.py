@@ -264,7 +264,7 @@ class Result:
 
         findings = [sentences[0] for sentences in self.findings.values() if sentences]
         if not findings:
-            findings = _list_lines(self.answered.frame, width)
+            findings = _list_lines(self.answered.frame, width) or [self._point_to_tables(path)]
         choice = "" if self.front is None else self.front.choice
         matched = "cka-finetune/matched"
         changes = write_left(self.tables[matched], width) if matched in self.tables else ""
@@ -274,6 +274,12 @@ class Result:
         saved = ANSWER if path else ""
         told = Told(self.title, self.notes, findings, path, saved, choice, changes, grid)
         return write_answer(self.answered.frame.to_dict("records"), told, width)
+
+    def _point_to_tables(self, path: str) -> str:
+        """Say that nothing is said in words, and where the numbers are."""
+        where = "the report" if path else "`tables` and `figures`"
+        names = _list_some(list(self.findings))
+        return f"No sentence follows from {names} of these models: the numbers are in {where}."
 
     def to_json(self) -> Mapping[str, Any]:
         """The answer, the verdicts and the notes as JSON values; undefined numbers are null."""
@@ -348,8 +354,13 @@ def _pick(mapping: Mapping[str, Kept], name: str, what: str) -> Kept:
 
 
 def _list_lines(frame: "pd.DataFrame", width: int) -> list[str]:
-    """The rows of a table as lines, with as many columns as fit."""
+    """The rows of a table as lines, with as many columns as fit; none of a table of answers that
+    tells nothing."""
+    from sslens.report.writing.answer_rows import KNOWN, has_numbers
+
     lines: list[str] = []
+    if {*KNOWN} <= {*frame.columns} and not any(map(has_numbers, frame.to_dict("records"))):
+        return lines
     for columns in range(min(8, len(frame.columns)), 1, -1):
         text = frame.to_string(index=False, max_cols=columns, float_format="{:.4g}".format)
         lines = text.splitlines()

@@ -24,6 +24,8 @@ from sslens.models.tracing import Call, trace
 from sslens.zoo.evaluation import make_transform
 from sslens.zoo.raised import locate
 
+#: the families of objectives that groups of models are compared by
+FAMILIES = ("JE", "REC", "supervised")
 #: a transform of ours, a preset of torchvision's (`weights.transforms()`), or timm's configuration
 Transform: TypeAlias = Any
 
@@ -62,7 +64,8 @@ def wrap(
 
     Raises:
         InputError: the network does not run on such images; a tap is not there, runs several times
-            or puts out no tensor of features; no taps are found; the transform cannot be read.
+            or puts out no tensor of features; no taps are found; the transform cannot be read;
+            there is no such family.
 
     >>> import sslens, torch
     >>> network = torch.nn.Sequential(
@@ -76,6 +79,8 @@ def wrap(
     if isinstance(module, Backbone):
         raise InputError(f"{module.name} is wrapped already: take it as it is.")
     require_type(module, nn.Module, "network", "give a torch.nn.Module")
+    if family is not None and family not in FAMILIES:
+        raise InputError(f'There is no family "{family}": {nearest(str(family), FAMILIES)}')
     about = About(family=family, objective=objective)
     return _wrap(
         _share(module),

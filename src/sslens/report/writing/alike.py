@@ -129,6 +129,8 @@ def _judge_pair(pair: Likeness, pixels: WithPixels) -> tuple[str, str, float]:
         return "not alike", effect, strength
     if pair.value.sign == 0:
         return "undecided", f"{effect} (the interval holds 0)", strength
+    if pair.value.n and pair.value.sign is None:
+        return "undecided", f"{effect} (there are too few minibatches)", strength
     side = _find_side(pair, pixels)
     if side in ("more", None):
         return spell_level(pair.value.value), effect, strength
@@ -202,3 +204,25 @@ def write_as_pixels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for what, names in told.items()
         if names
     ]
+
+
+def read_nearest(row: Mapping[str, Any]) -> Estimate:
+    """The CKA of a model and its nearest relative, of a row of the answer."""
+    count = row.get("cka_minibatches", float("nan"))
+    many = int(count) if count == count else 0
+    return Estimate(row["cka_to_it"], row["cka_low"], row["cka_high"], "minibatches", many)
+
+
+def write_minibatches(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write what the intervals of CKA are over, and whether that is too few; nothing where none is
+    known.
+
+    >>> row = {"cka_to_it": 0.3, "cka_low": 0.2, "cka_high": 0.4, "cka_minibatches": 2}
+    >>> write_minibatches([row])
+    ['Intervals: 95 %, over 2 minibatches of images, too few to decide anything: take more images.']
+    """
+    known = [one for row in rows if (one := read_nearest(row)).n]
+    if not known:
+        return []
+    few = ", too few to decide anything: take more images" if known[0].sign is None else ""
+    return [f"Intervals: 95 %, over {spell_over(known[0])}{few}."]

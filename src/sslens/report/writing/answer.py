@@ -7,7 +7,7 @@ from typing import Any, Literal, final
 
 from sslens.comparisons.likeness import is_unlike
 from sslens.errors import Caution
-from sslens.report.writing.alike import write_as_pixels
+from sslens.report.writing.alike import read_nearest, write_as_pixels, write_minibatches
 from sslens.report.writing.answer_grid import Grid, write_grid
 from sslens.report.writing.answer_notes import count_lines, cut, wrap, write_findings, write_notes
 from sslens.report.writing.answer_rows import (
@@ -320,7 +320,7 @@ def _write_nearest(row: Mapping[str, Any], style: Style) -> str:
     """The nearest relative with its CKA."""
     if not row["nearest_relative"]:
         return ""
-    cka = Estimate(row["cka_to_it"], row["cka_low"], row["cka_high"])
+    cka = read_nearest(row)
     spelt = set_minus(spell(cka) if style.likeness else spell_level(cka.value))
     return f"none alike, {spelt}" if is_unlike(cka) else f"{row['nearest_relative']} {spelt}"
 
@@ -356,6 +356,8 @@ def _write_below(
             without += " (of some at a part of the depths)"
         how = "mean CKA at the same depth" if few >= 0 else "CKA"
         sentences.append(f"Nearest by {how}{without}.")
+        if not judged:
+            sentences += write_minibatches(rows)
         sentences += write_as_pixels(rows) if few >= 0 else []
     brief, hidden = few == LEAST_SAID, few != LEAST_SAID and "nearest" not in columns
     sentences.append(write_left_out(rows, shown, saved, brief=brief, hidden=hidden))
