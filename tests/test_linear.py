@@ -130,7 +130,7 @@ def test_a_head_trained_among_others_is_the_same_head_trained_alone(
             torch.testing.assert_close(values(found)[name], value, atol=within, rtol=0)
         started = values(fresh(head, point, sum(data.columns[c] for c in columns), 3, 3).to(dtype))
         last = f"{3 * layers - 2}.weight"
-        assert (values(found)[last] - started[last]).norm() > 0.1 * started[last].norm(), (
+        assert (values(found)[last] - started[last]).norm() > 0.05 * started[last].norm(), (
             "nothing was learnt"
         )
 

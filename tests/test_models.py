@@ -12,6 +12,7 @@ from torch import nn
 import sslens
 from sslens.errors import InputError
 from sslens.models import transformers, vit
+from sslens.models.backbone import spell_settings
 from sslens.models.heads import BatchNorm, build_mlp
 from sslens.models.positions import make_sincos_positions
 from sslens.models.transformers import set_explicit_attention
@@ -232,3 +233,24 @@ def test_heads_have_no_biases_and_a_last_norm_without_affine(
 
 def test_a_head_may_end_without_a_norm() -> None:
     assert isinstance(build_mlp((4, 8, 4), last_norm=False)[-1], nn.Linear)
+
+
+@pytest.mark.parametrize(
+    ("module", "older"),
+    [
+        (nn.LayerNorm(8, eps=1e-6), "(8,), eps=1e-06, elementwise_affine=True"),
+        (nn.LayerNorm(8, bias=False), "(8,), eps=1e-05, elementwise_affine=True"),
+        (nn.GroupNorm(2, 8), "2, 8, eps=1e-05, affine=True"),
+        (
+            nn.BatchNorm2d(8),
+            "8, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True",
+        ),
+    ],
+)
+def test_the_digest_is_the_same_with_older_releases_of_torch(
+    module: nn.Module, older: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = spell_settings(module)
+    monkeypatch.setattr(type(module), "extra_repr", lambda _: older)
+    assert spell_settings(module) == now
+    assert f"bias={module.bias is not None}" in now

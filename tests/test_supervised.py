@@ -85,7 +85,7 @@ def test_the_loss_is_the_cross_entropy_with_smoothed_labels() -> None:
             q = 0.1 + (0.7 if k == label else 0.0)
             total -= q * (scores[k] - math.log(np.exp(scores).sum()))
     assert objective({"view": view, "label": made["label"]}).item() == pytest.approx(
-        total / 6, abs=1e-7
+        total / 6, abs=1e-6
     )
 
 

@@ -1,6 +1,7 @@
 """A model with ordered taps, its evaluation transform and its identity."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -44,6 +45,10 @@ class Assumptions:
         return f"{name} does not say how its images are prepared: {self.prepared} are assumed."
 
 
+#: modules of which older releases of torch do not print whether they have a bias, and where newer
+#: ones do
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+AFFINE = re.compile(r"\b(elementwise_)?affine=(True|False)")
 #: nothing was assumed
 NOTHING_ASSUMED = Assumptions()
 
@@ -232,12 +237,27 @@ class Backbone(nn.Module):
         return self._hashed[1]
 
 
+def spell_settings(module: nn.Module) -> str:
+    """Spell the settings of a module, the same with every release of torch, so that a model's
+    digest is.
+
+    >>> spell_settings(nn.LayerNorm(8))
+    '(8,), eps=1e-05, elementwise_affine=True, bias=True'
+    >>> spell_settings(nn.BatchNorm2d(8, affine=False))
+    '8, eps=1e-05, momentum=0.1, affine=False, bias=False, track_running_stats=True'
+    """
+    text = module.extra_repr()
+    if isinstance(module, NORMS) and "bias=" not in text:
+        text = AFFINE.sub(rf"\g<0>, bias={module.bias is not None}", text)
+    return text
+
+
 def _digest(network: nn.Module, weights: Mapping[str, Tensor], code: str) -> str:
     state = hashlib.sha256(code.encode())
     for name, module in network.named_modules():
         # heads share the weights' shapes, so that a model with other heads would else be the same
         heads = getattr(module, "num_heads", "")
-        state.update(f"{name} {type(module).__name__} {module.extra_repr()} {heads}\n".encode())
+        state.update(f"{name} {type(module).__name__} {spell_settings(module)} {heads}\n".encode())
     for name, value in sorted(weights.items()):
         state.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         state.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
