@@ -42,7 +42,7 @@ def test_a_clock_counts_processor_time_and_no_waiting() -> None:
     [
         ({"taps": ("blocks.9",)}, 'no tap "blocks.9"'),
         ({"pooling": ("flat",)}, 'no pooling "flat"'),
-        ({"test": "scenes:0:64"}, "the images that the probes are trained on"),
+        ({"test": "scenes:0:64"}, "are among those that are judged"),
         ({"top": 99}, "99"),
         ({"device": "cuda:99"}, 'no device "cuda:99"'),
     ],

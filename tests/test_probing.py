@@ -33,7 +33,7 @@ from sslens.probes.splits import few_shot, folds, held_out
 from sslens.statistics.proportions import wilson
 from sslens.study import probe_tables
 from sslens.study.probe_request import ProbeRequest
-from sslens.study.probe_sets import Part, ProbeSets
+from sslens.study.probe_sets import Part, ProbeSets, open_probe_images
 
 NANO = "random:vit_nano_patch8_32"
 LAST = ("norm", "cls")
@@ -457,3 +457,12 @@ def test_mistakes_are_said_in_a_sentence(
     ]:
         assert said in refused(arguments, capsys)
     assert not Path("out").exists()
+
+
+def test_images_that_are_tested_do_not_train_or_choose_probes() -> None:
+    request = ProbeRequest(NANO, "scenes:0:60", val="scenes:0:50", test="scenes:0:40")
+    sets = open_probe_images(request, quiet=True)
+    assert [len(sets[role]) for role in ("train", "val", "test")] == [10, 10, 40]
+    assert not sets["train"].contents & sets["test"].contents
+    assert not sets["train"].contents & sets["val"].contents
+    assert "10 images of" in sets["train"].notes[-1]

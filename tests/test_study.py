@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from sslens.comparisons.inputs import needs
 from sslens.comparisons.own_claims import OwnClaim
 from sslens.data import open_images
 from sslens.data.transform import EvalTransform
-from sslens.errors import InputError
+from sslens.errors import Caution, InputError
 from sslens.find import plugin
 from sslens.measures.cka import minibatch_cka
 from sslens.models.vit import ViTArch, describe
@@ -35,6 +36,7 @@ from sslens.study import Study, planning
 from sslens.study.conditions import parse_condition
 from sslens.study.first_screen import make_first_screen
 from sslens.study.image_sets import open_sets
+from sslens.study.planning import open_study_images
 
 #: the probes have tests of their own
 pytestmark = pytest.mark.usefixtures("short_probes")
@@ -813,3 +815,21 @@ def test_processes_share_a_study_and_write_one_report(done: Done, tmp_path: Path
     found = tables(tmp_path / "out")
     assert {name.split("/")[0].removesuffix(".csv") for name in found} == set(asked.analyses)
     assert found == {name: tables(done.out)[name] for name in found}
+
+
+def test_images_that_are_judged_are_left_out_of_the_bank(tmp_path: Path) -> None:
+    """Whatever their names: k-NN would find them themselves, and probes be trained on them."""
+    judged = photographs(tmp_path / "judged", ("cat", "dog"))
+    bank = tmp_path / "bank"
+    for number, file in enumerate(sorted(judged.rglob("*.png"))):
+        (bank / file.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, bank / file.parent.name / f"copy-{number}.png")
+    with pytest.raises(InputError, match=r"All \d+ images of bank are among those that are judged"):
+        open_study_images(Study(("pixels",), str(judged), bank=str(bank)), quiet=True)
+    for folder in ("cat", "dog"):
+        for shade in (10, 250):
+            Image.new("RGB", (32, 32), (shade, 90, 7)).save(bank / folder / f"own-{shade}.png")
+    _, left, notes = open_study_images(Study(("pixels",), str(judged), bank=str(bank)), quiet=True)
+    assert left is not None
+    assert all("own" in name for name in left.ids)
+    assert any("left out of" in note and isinstance(note, Caution) for note in notes)

@@ -279,7 +279,7 @@ class ImageSet:
         names: list[str | None] = [None] * len(self)
         if self.labels is not None:
             names = [self.classes[label] for label in self.labels.tolist()]
-        columns: list[Sequence[str | None]] = [self.ids, names, self._digests]
+        columns: list[Sequence[str | None]] = [self.ids, names, self.digests]
         if self.objects is not None:
             rows = range(len(self)) if self.rows is None else self.rows.tolist()
             columns.append(self.objects.digests(rows))
@@ -294,7 +294,8 @@ class ImageSet:
         return self.take(sorted(range(len(self)), key=self.ids.__getitem__)).digest
 
     @functools.cached_property
-    def _digests(self) -> list[str]:
+    def digests(self) -> list[str]:
+        """The digest of each image's content, without its id and class."""
         return self.source.digests(range(len(self)) if self.rows is None else self.rows.tolist())
 
     @property
@@ -303,7 +304,7 @@ class ImageSet:
 
         Two sets share an image exactly if these sets of digests overlap.
         """
-        return frozenset(self._digests)
+        return frozenset(self.digests)
 
 
 def from_arrays(

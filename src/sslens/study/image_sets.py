@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from sslens.data.sources import require_source
-from sslens.errors import InputError, nearest
+from sslens.errors import Caution, InputError, nearest
 from sslens.fingerprint import is_fingerprint
 from sslens.progress import progress
 from sslens.study.distinct import distinguish_paths
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SAMPLES = ("plain", "stratified")
 #: images a class of a sample under which whole classes are drawn
 PER_CLASS = 20
+#: what helps where all images of a bank are classified by it
+OTHERS = "give others as {bank}, or leave it out: then each image is classified by the others"
 #: classes that are named where they have too few images
 NAMED = 12
 
@@ -187,11 +189,22 @@ def explain_no_classes(images: "ImageSet", bank: "ImageSet | None" = None) -> st
 def match_bank(
     images: "ImageSet", bank: "ImageSet | None", bank_source: str
 ) -> "tuple[ImageSet, ImageSet | None]":
-    """Number the classes of the images and of the bank alike, by their names.
+    """Leave out of a bank the images that are judged, and number the classes of both alike, by
+    their names.
 
     Raises:
-        InputError: there are images of a class that the bank does not have; it is named.
+        InputError: there are images of a class that the bank does not have, which is named; or no
+            image is left of the bank.
     """
+    images, bank = _match_classes(images, bank, bank_source)
+    mend = OTHERS if images.objects is None else "give other images to train on than to judge"
+    rest = leave_out_shared(bank, images, mend)
+    return (images, rest) if rest is bank else _match_classes(images, rest, bank_source)
+
+
+def _match_classes(
+    images: "ImageSet", bank: "ImageSet | None", bank_source: str
+) -> "tuple[ImageSet, ImageSet | None]":
     from sslens.data.classes import match_classes
 
     if bank is None or images.labels is None:
@@ -293,15 +306,40 @@ def describe_blurred(*sets: "ImageSet | None") -> list[str]:
     return notes
 
 
-def describe_overlap(images: "ImageSet | None", bank: "ImageSet | None", use: str) -> list[str]:
-    """Say how many of the images are also in the bank, compared by their contents, as notes for a
-    reader.
+def leave_out_shared(
+    learnt: "ImageSet | None", judged: "ImageSet | None", mend: str
+) -> "ImageSet | None":
+    """Leave out of the images that are learnt from those that are judged, whatever their names: of
+    k-NN's bank they would find themselves, and a probe or a detector would be judged by what it was
+    trained on. Of images without classes and objects nothing is learnt.
 
     Args:
-        images, bank: the two sets.
-        use: a clause that says what follows from the overlap.
+        learnt: a bank, or the images of a training.
+        judged: the images that are judged.
+        mend: what helps where no image is left.
+
+    Returns:
+        The images that are left, which say how many were left out.
+
+    Raises:
+        InputError: none is left.
     """
-    if images is None or bank is None or images.labels is None:
-        return []
-    both = len(images.contents & bank.contents)
-    return [f"{both} of the {len(images)} images are in the bank too, {use}"] if both else []
+    if learnt is None or judged is None or (learnt.labels is None and learnt.objects is None):
+        return learnt
+    theirs = judged.contents
+    rest = learnt.take([row for row, own in enumerate(learnt.digests) if own not in theirs])
+    both = len(learnt) - len(rest)
+    if not both:
+        return learnt
+    if not len(rest):
+        raise InputError(
+            f"All {both:,} images of {learnt.name} are among those that are judged: accuracies"
+            " would be of what was learnt by heart",
+            mend=mend,
+        )
+    those, were = ("image", "was") if both == 1 else ("images", "were")
+    said = (
+        f"{both:,} {those} of {learnt.name} {were} left out of {len(learnt):,} to learn from, being"
+        " among those that are judged."
+    )
+    return replace(rest, doubts=(*rest.doubts, Caution(said)))

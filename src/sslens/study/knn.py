@@ -13,8 +13,8 @@ from sslens.own_files import OwnFiles
 from sslens.store import Store, home
 from sslens.study.given import keep_devices
 from sslens.study.image_sets import (
+    OTHERS,
     choose_sample,
-    describe_overlap,
     describe_skipped,
     match_bank,
     open_sets,
@@ -237,8 +237,12 @@ def _estimate(
 
 
 def _open(request: KnnRequest) -> KnnJob:
+    images = open_stored(request.model, request.given)
     bank = None if request.bank is None else open_stored(request.bank, request.given)
-    return KnnJob(open_stored(request.model, request.given), bank, False)
+    known = images.key.get("images")  # of arrays nothing is known
+    if bank is not None and known is not None and known == bank.key.get("images"):
+        raise InputError(f"{request.bank} holds the images that are classified", mend=OTHERS)
+    return KnnJob(images, bank, False)
 
 
 def _plan(
@@ -246,8 +250,7 @@ def _plan(
 ) -> list[ActivationPass]:
     """The passes over images and bank of the model and its controls, one after the other."""
     images, bank = _open_images(request, runner.quiet)
-    overlap = describe_overlap(images, bank, "where k-NN finds them themselves")
-    for note in (*describe_skipped(images), *describe_skipped(bank), *overlap):
+    for note in (*describe_skipped(images), *describe_skipped(bank)):
         say(f"note      {note}")
     members = load_members((request.model,), controls=request.controls, given=request.given)
     passes = []

@@ -22,7 +22,6 @@ from sslens.study.choosing import (
 from sslens.study.contract import wants_classes, wants_networks
 from sslens.study.image_sets import (
     describe_blurred,
-    describe_overlap,
     describe_skipped,
     describe_small_classes,
     match_bank,
@@ -226,10 +225,9 @@ def open_study_images(
     assert images is not None
     images, bank = match_bank(images, bank, call_source(study.bank))
     blurred = describe_blurred(images, bank) if study.require_blurred else []
-    use = "where k-NN finds them themselves and probes are trained on them."
     notes = [*describe_skipped(images), *describe_skipped(bank)]
     notes += describe_small_classes(images, bank)
-    return images, bank, [*notes, *blurred, *describe_overlap(images, bank, use)]
+    return images, bank, [*notes, *blurred]
 
 
 def _compare_views(

@@ -24,12 +24,20 @@ from sslens.probes.linear.batches import Held, Stored
 from sslens.probes.linear.heads import Head
 from sslens.probes.linear.training import require_top
 from sslens.probes.splits import held_out
-from sslens.study.image_sets import NAMED, describe_skipped, open_sets, require_classes
+from sslens.study.image_sets import (
+    NAMED,
+    describe_skipped,
+    leave_out_shared,
+    open_sets,
+    require_classes,
+)
 from sslens.study.members import Member, load_members
 from sslens.study.passes import ActivationPass, PassRunner
 from sslens.study.probe_request import ProbeRequest
 from sslens.study.stored import open_stored
 
+#: what helps where probes would be tested on images that they are trained on
+OTHERS = "give others, or {folds}, which tests each image by probes that have not seen it"
 #: bytes of features up to which they are held in memory
 IN_MEMORY = 4 << 30
 #: images of a minibatch of the pass
@@ -188,6 +196,8 @@ def open_probe_images(request: ProbeRequest, *, quiet: bool) -> dict[str, ImageS
     """
     sources = {role: (source, request.limit) for role, source in sources_of(request).items()}
     sets = open_sets(sources, seed=request.seed, quiet=quiet, given=request.given)
+    for learnt, judged in (("train", "test"), ("val", "test"), ("train", "val")):
+        sets[learnt] = leave_out_shared(sets.get(learnt), sets.get(judged), OTHERS)
     return {role: images for role, images in sets.items() if images is not None}
 
 
@@ -313,9 +323,7 @@ def _require_fitting(source: str, features: Features, first: Features) -> None:
     if images is not None and images == first.key.get("images"):
         raise InputError(
             f"{source} holds the images that the probes are trained on",
-            mend=(
-                "give others, or {folds}, which tests each image by probes that have not seen it"
-            ),
+            mend=OTHERS,
         )
 
 
