@@ -233,6 +233,13 @@ BAD = {
 }
 
 
+def test_run_lengths_cannot_wrap_around() -> None:
+    """2⁶² four times and 12 are 12 to an int64."""
+    counts = np.array([2**62] * 4 + [12], np.int64)
+    with pytest.raises(InputError, match="and its image has 3 × 4"):
+        Rle(3, 4, counts)
+
+
 class TestBadAnnotations:
     @pytest.mark.parametrize("words", BAD)
     def test_refused_or_left_out(self, folder: Path, words: str) -> None:

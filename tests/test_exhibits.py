@@ -776,3 +776,5 @@ def test_measures_that_disagree_are_grouped_by_the_pair_that_they_find() -> None
         "The measures one and two are undefined at every depth of dino and mae.",
         "The measure none is undefined at every depth of all 3 pairs.",
     )
+    for left in (frame.iloc[:0], frame.assign(control=True).astype({"control": object})):
+        assert write("other-measures", Results({"values": replace(table, frame=left)})) == ()

@@ -243,6 +243,7 @@ class TestList:
             ([{"url": "a", "bboxes": [{"x0": 1, "y0": 2, "x1": "3", "y1": 4}]}], "entry 0 is"),
             ({"images": [], "annotations": []}, "COCO"),
             ({"a": [[0.1, 0.2, 0.3, 0.4]]}, "shares of the image"),
+            ({"a": [[4, 4, 9, 9]], "b": [[0.1, 0.2, 0.3, 0.4]]}, "a box of b between -1 and 1"),
         ],
     )
     def test_other_formats_are_refused(self, tmp_path: Path, value: object, message: str) -> None:
@@ -502,7 +503,7 @@ class TestRequired:
 
     def test_a_study(self, photos: Path) -> None:
         blur_folder(ask(), quiet=True)
-        study = Study(("pixels",), "photos_blurred", bank="photos_blurred", require_blurred=True)
+        study = Study(("pixels",), "photos_blurred", require_blurred=True)
         *_, notes = open_study_images(study, quiet=True)
         assert any("3 of 6 images had faces, 3 had none." in note for note in notes)
         with pytest.raises(InputError, match=r"holds no blurred.jsonl"):

@@ -297,6 +297,23 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, content: bytes, said: st
     assert said in said_of(path)
 
 
+def test_names_of_storages_that_are_nested_do_not_end_the_process(tmp_path: Path) -> None:
+    """Python hashes and prints nested tuples by recursion."""
+    name = b")" + b"\x85" * 1_000_000
+    text = b"X\x07\0\0\0storage"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n((" + text + b"ctorch\nFloatStorage\n" + name
+    tensor += b"X\x03\0\0\0cpuK\x04tQK\0(K\x04t(K\x01t\x89}tR."
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + tensor)
+        archive.writestr("a/data/0", bytes(16))
+    assert "a storage has no name" in said_of(tmp_path / "a.pth")
+    start = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {"a": 1})
+    old = b"".join(pickle.dumps(part, 2) for part in start)
+    for storages in (pickle.dumps([["x"]], 2), b"\x80\x02](" + name + b"e."):
+        (tmp_path / "b.pth").write_bytes(old + storages + bytes(16))
+        assert "its storages are cut off" in said_of(tmp_path / "b.pth")
+
+
 def test_zip_files_of_other_kinds_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("a.csv", b"1")

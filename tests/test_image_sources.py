@@ -324,6 +324,8 @@ class TestIndexFile:
             ("path,label\nall/0.dat,cat\nall/1.dat,\n", "no label in line 3, but in others"),
             ("path,label\nall/0.dat,cat\n,dog\n", "no path in line 3"),
             ("path\nall/0.dat\nall/1.dat\nall/0.dat\n", 'lists "all/0.dat" in the lines 2, 4'),
+            ("path\nall/0.dat\n./all/0.dat\n", r'lists "all/0.dat" in the lines 2, 3'),
+            ("path,label\nall/0.dat,heron, grey\n", "has 3 cells in line 2, and 2 in its first"),
             ("path\nall/0.dat\nall/9.dat\n", r"all/9\.dat cannot be decoded \(No such file"),
             ('path\n"all/0.dat\n', "cannot be read as CSV"),
             ("path\nall/\0.dat\n", "holds zeros"),

@@ -247,6 +247,10 @@ class TestSet:
         with pytest.raises(ValueError, match="read-only"):
             images.labels[0] = 1
 
+    def test_two_classes_of_one_name(self) -> None:
+        with pytest.raises(InputError, match='2 classes are called "a": give every class a name'):
+            from_arrays(np.zeros((2, 1, 1), np.uint8), labels=[0, 1], classes=["a", "a"])
+
     def test_two_equal_ids(self) -> None:
         with pytest.raises(InputError, match='array: 2 images have the id "a"'):
             from_arrays(np.zeros((3, 1, 1), np.uint8), ids=["a", "b", "a"])

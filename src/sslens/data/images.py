@@ -132,12 +132,13 @@ class ImageSet:
     opened: Opening | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        if len(set(self.ids)) != len(self.ids):
-            twice, count = Counter(self.ids).most_common(1)[0]
-            raise InputError(
-                f'{self.name}: {count} images have the id "{twice}": give every image an id of its'
-                " own."
-            )
+        for what, names in (("images have the id", self.ids), ("classes are called", self.classes)):
+            if len(set(names)) != len(names):
+                twice, count = Counter(names).most_common(1)[0]
+                one = "image an id" if names is self.ids else "class a name"
+                raise InputError(
+                    f'{self.name}: {count} {what} "{twice}": give every {one} of its own.'
+                )
         if self.rows is not None and len(self.rows) != len(self.ids):
             raise ValueError(f"{len(self.ids)} ids for {len(self.rows)} rows")
         if self.labels is None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,13 +63,15 @@ def open_index(path: Path, split: str | None = None) -> ImageSet:
     """
     rows = _choose_split(path, read_rows(path), split)
     names = [one_name(row.path) for row in rows]
-    if len(set(names)) < len(names):
-        twice, _ = Counter(names).most_common(1)[0]
-        lines = [str(row.line) for row, name in zip(rows, names, strict=True) if name == twice]
-        raise InputError(
-            f'{path} lists "{twice}" in the lines {", ".join(lines[:3])}: leave one of them.'
-        )
     root = path.resolve().parent
+    places = [os.path.normpath(root / name) for name in names]  # a/b.png, ./a/b.png, /…/a/b.png
+    if len(set(places)) < len(places):
+        twice, _ = Counter(places).most_common(1)[0]
+        lines = [str(row.line) for row, place in zip(rows, places, strict=True) if place == twice]
+        raise InputError(
+            f'{path} lists "{names[places.index(twice)]}" in the lines {", ".join(lines[:3])}:'
+            " leave one of them."
+        )
     source = FolderImages(root, [row.path for row in rows], key=path.resolve().name)
     by_name = dict(zip(names, rows, strict=True))
     labels, classes = _number_labels(path, [by_name[name] for name in source.ids])
@@ -87,11 +90,17 @@ def read_rows(path: Path) -> list[IndexRow]:
     delimiter = max(DELIMITERS, key=header.count)
     try:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        columns = _find_columns(path, next(lines, []))
+        names = next(lines, [])
+        columns = _find_columns(path, names)
         rows = []
         for cells in lines:
             if not any(cells):
                 continue
+            if any(cells[len(names) :]):
+                raise InputError(
+                    f"{path} has {len(cells)} cells in line {lines.line_num}, and {len(names)} in"
+                    f' its first: put quotes around what holds "{delimiter}".'
+                )
             values = [
                 cells[at].strip() if at is not None and at < len(cells) else ""
                 for at in (columns.get(name) for name in ("path", "label", "split"))

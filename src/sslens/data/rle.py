@@ -59,8 +59,9 @@ class Rle:
     counts: Int64[np.ndarray, " run"]
 
     def __post_init__(self) -> None:
-        total = int(self.counts.sum())
-        if total != self.height * self.width or (self.counts < 0).any():
+        pixels = self.height * self.width
+        total = sum(self.counts.tolist())  # whole numbers that cannot wrap around
+        if total != pixels or (self.counts < 0).any():
             raise InputError(
                 f"A mask's runs are {total} pixels long together, and its image has"
                 f" {self.height} × {self.width}: make the mask for its image."

@@ -129,6 +129,14 @@ def _count_bytes(kind: str, count: Any) -> int:
 # a stream of pickles
 
 
+def _read_name(given: Any) -> str:
+    """The name of a storage: a text, or a number in some old files. Whatever else it might be is
+    not even printed, for Python prints nested values by recursion."""
+    if type(given) not in (str, int):
+        raise Senseless("a storage has no name")
+    return str(given)
+
+
 def _read_stream(text: bytearray) -> Pickled:
     """A bare pickle, or PyTorch's file of before 1.6: five pickles, then the storages in turn."""
     storages: dict[str, Storage] = {}
@@ -139,7 +147,7 @@ def _read_stream(text: bytearray) -> Pickled:
             return given[1]  # a class with its source, where a network was saved as an object
         if type(given) is not tuple or len(given) < 5 or given[0] != "storage":
             raise Senseless("it refers to what is no storage")
-        key, kind = str(given[2]), _find_kind(given[1])
+        key, kind = _read_name(given[2]), _find_kind(given[1])
         if len(given) > 5 and given[5] is not None:
             raise Senseless("its storages are parts of others, as before PyTorch 0.4")
         if key not in storages:
@@ -165,7 +173,7 @@ def _read_stream(text: bytearray) -> Pickled:
         raise Senseless("its numbers begin with their highest byte")
     tree, keys, at = machine.run(), machine.run(), machine.at
     for key in keys if type(keys) is list else ():
-        if key not in storages or at + 8 > len(text):
+        if type(key) is not str or key not in storages or at + 8 > len(text):
             raise Senseless("its storages are cut off, or others than its pickle names")
         count, storage = struct.unpack_from("<q", text, at)[0], storages[key]
         places[key] = at + 8, at + 8 + storage.nbytes
@@ -249,7 +257,7 @@ class _Zipped:
         """Describe the storage that the pickle names."""
         if type(given) is not tuple or len(given) != 5 or given[0] != "storage":
             raise Senseless("it refers to what is no storage")
-        key, kind = given[2], _find_kind(given[1])
+        key, kind = _read_name(given[2]), _find_kind(given[1])
         if key not in self._storages:
             nbytes, name = _count_bytes(kind, given[4]), f"{self.root}data/{key}"
             entry = self._find(name)

@@ -13,9 +13,11 @@ def sentences(results: Results) -> tuple[str, ...]:
     """Write which pair of models is most alike by each measure, and by which measures nothing is
     defined."""
     rows = results["values"]
+    if rows.empty:
+        return ()
     rows = rows.assign(pair=rows.model_a + " and " + rows.model_b)
     means = rows.groupby(["measure", "pair"], sort=False).value.mean().unstack("pair", sort=False)
-    studied = means[list(dict.fromkeys(rows[~rows.control].pair))]
+    studied = means[list(dict.fromkeys(rows.pair[~rows.control.astype(bool)]))]
     studied = studied.loc[:, studied.loc["cka"].notna()]
     if studied.shape[1] < 2:
         return ()
