@@ -79,8 +79,7 @@ def wrap(
     if isinstance(module, Backbone):
         raise InputError(f"{module.name} is wrapped already: take it as it is.")
     require_type(module, nn.Module, "network", "give a torch.nn.Module")
-    if family is not None and family not in FAMILIES:
-        raise InputError(f'There is no family "{family}": {nearest(str(family), FAMILIES)}')
+    _require_family(family)
     about = About(family=family, objective=objective)
     return _wrap(
         _share(module),
@@ -93,6 +92,11 @@ def wrap(
         about=about,
         sized="sslens.wrap(network, image_size={})",
     )
+
+
+def _require_family(family: str | None) -> None:
+    if family is not None and family not in FAMILIES:
+        raise InputError(f'There is no family "{family}": {nearest(str(family), FAMILIES)}')
 
 
 def wrap_own(
