@@ -21,6 +21,7 @@ from sslens.study.choosing import (
 )
 from sslens.study.contract import wants_classes, wants_networks
 from sslens.study.image_sets import (
+    describe_alone,
     describe_blurred,
     describe_overlap,
     describe_skipped,
@@ -233,7 +234,7 @@ def open_study_images(
     blurred = describe_blurred(images, bank) if study.require_blurred else []
     use = "where k-NN finds them themselves and probes are trained on them."
     notes = [*describe_skipped(images), *describe_skipped(bank)]
-    notes += describe_small_classes(images, bank)
+    notes += [*map(Caution, describe_alone(images, bank)), *describe_small_classes(images, bank)]
     return images, bank, [*notes, *blurred, *describe_overlap(images, bank, use)]
 
 
