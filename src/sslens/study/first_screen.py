@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslens.study.image_sets import explain_no_votes
+from sslens.study.image_sets import explain_no_classes
 from sslens.study.planning import StudyPlan
 from sslens.study.provenance import describe_images
 
@@ -39,7 +39,7 @@ def make_first_screen(
         None if images is None else images.drawn_from,
         {name: lack.reason for name, lack in plan.left_out.items()},
         None if images is None or drawn is None else (len(images.classes), drawn),
-        labelled=images is None or explain_no_votes(images, plan.situation.bank) is None,
+        labelled=images is None or explain_no_classes(images, plan.situation.bank) is None,
     )
     links = {claim.name: claim.table.partition("/")[0] for claim in plan.study.claims}
     return make_front(results, verdicts, plan.situation.models, compared, links)

@@ -203,11 +203,12 @@ def explain_no_votes(images: "ImageSet", bank: "ImageSet | None" = None) -> str 
 
 
 def describe_alone(images: "ImageSet | None", bank: "ImageSet | None") -> list[str]:
-    """Say how many of the images have no other of their class, as notes for a reader."""
+    """Say how many of the images have no other of their class, where these are one in twenty or
+    more, as notes for a reader."""
     if images is None or images.labels is None or bank is not None:
         return []
     alone = _count_alone(images)
-    if not 0 < alone < len(images):
+    if not len(images) <= 20 * alone < 20 * len(images):
         return []
     return [
         f"{alone:,} of {len(images):,} images are the only one of their class: without a bank no"

@@ -60,12 +60,12 @@ def wrap(
         image_size: the side of the square images in pixels; as the transform or the network says
             unless given, else 224.
         family: "JE" (joint embedding), "REC" (reconstruction) or "supervised", where it is known.
-        objective: the name of the objective, such as "dino".
+        objective: its name, such as "dino".
 
     Raises:
         InputError: the network does not run on such images; a tap is not there, runs several times
-            or puts out no tensor of features; no taps are found; the transform cannot be read;
-            there is no such family.
+            or puts out no tensor of features; no taps are found; the transform cannot be read; no
+            such family.
 
     >>> import sslens, torch
     >>> network = torch.nn.Sequential(
@@ -80,7 +80,6 @@ def wrap(
         raise InputError(f"{module.name} is wrapped already: take it as it is.")
     require_type(module, nn.Module, "network", "give a torch.nn.Module")
     _require_family(family)
-    about = About(family=family, objective=objective)
     return _wrap(
         _share(module),
         taps,
@@ -89,7 +88,7 @@ def wrap(
         source=name or type(module).__name__,
         prefix=prefix,
         image_size=image_size,
-        about=about,
+        about=About(family=family, objective=objective),
         sized="sslens.wrap(network, image_size={})",
     )
 
