@@ -7,11 +7,21 @@ import pytest
 import torch
 
 from given import make_models
-from sslens.analyses.checkpoints import choose_checkpoints, sort_checkpoints
+from sslens.analyses.checkpoints import (
+    NUMBERS,
+    TABLES,
+    TEXTS,
+    UNITS,
+    choose_checkpoints,
+    sort_checkpoints,
+)
 from sslens.comparisons.movement import measure_movement, measure_overlap
+from sslens.comparisons.rows import make_results
 from sslens.errors import InputError
 from sslens.probes import alignment
 from sslens.probes.alignment import measure_alignment, measure_uniformity
+from sslens.report.writing import sentences
+from sslens.statistics.proportions import estimate_share
 
 
 def test_alignment_and_uniformity_are_the_papers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,3 +93,29 @@ def test_each_measure_chooses_by_its_own_best() -> None:
     assert chosen["alignment"]["loss"] == pytest.approx(0.4)
     assert chosen["alignment"]["loss_low"] > 0.2
     assert chosen["last"]["loss_low"] <= 0  # one image of 100 decides nothing
+
+
+@pytest.mark.parametrize(
+    ("pixels", "chance", "said"),
+    [
+        (50, 0.1, "above raw pixels (+40.0 points ["),
+        (88, 0.1, "not decided against raw pixels (+2.0 points [-"),
+        (0, 0.9, "not shown to be above chance 90.0%"),
+    ],
+)
+def test_the_best_checkpoint_is_held_against_controls_and_chance(
+    pixels: int, chance: float, said: str
+) -> None:
+    right = {name: np.arange(100) < count for name, count in (("a", 50), ("b", 90))}
+    same = {"control": False, "images": 100, **dict.fromkeys(NUMBERS, 1.0)}
+    measured = [
+        {"model": name, "place": place, **same}
+        | estimate_share(right[name]).columns("accuracy", ("low", "high"))
+        for place, name in enumerate("ab")
+    ]
+    chosen = list(choose_checkpoints(measured, right | {"pixels": np.arange(100) < pixels}))
+    rows = [("checkpoints", row) for row in measured]
+    rows += [("choices", row | {"chance": chance}) for row in chosen]
+    (first, *_) = sentences("checkpoints", make_results(rows, TABLES, UNITS, TEXTS))
+    best = "By 20-NN b is the best of 2 checkpoints, with 90.0% [82.6%, 94.5%] of the 100 images"
+    assert first.startswith(f"{best} that chose it, {said}")

@@ -33,7 +33,7 @@ from sslens.report.writing import sentences
 from sslens.store import Store
 from sslens.study import Study, run
 from sslens.study.members import Member, describe_same
-from sslens.study.related import describe_related
+from sslens.study.related import describe_read_apart, describe_related
 from sslens.study.untrained import describe_uncontrolled, find_untrained
 from sslens.zoo.arrays import Array
 from sslens.zoo.weights import NamedTensor, Weights
@@ -306,6 +306,20 @@ def test_files_of_one_model_are_noted_in_the_plan() -> None:
         " alone sets their features apart: mean (0.485, 0.456, 0.406) and (0.5, 0.5, 0.5);"
         " interpolation where an image is resized bicubic and bilinear."
     ]
+
+
+def test_equal_tensors_under_different_readings_are_noted() -> None:
+    first = zoo.load("random:vit_nano_patch8_32:0")
+    second, other = (zoo.load(f"random:vit_nano_patch8_32:{seed}", heads=4) for seed in (0, 1))
+    assert other.network.load_state_dict(second.network.state_dict())
+    members = [
+        Member(name, False, model=one)
+        for name, one in zip("abc", (first, second, other), strict=True)
+    ]
+    (said,) = describe_read_apart(members)
+    assert said.startswith("a, b and c hold the same tensors")
+    assert "(1, 4 and 4 heads of attention)" in said
+    assert describe_read_apart(members[1:]) == []
 
 
 def test_a_model_without_an_untrained_control_is_named_beside_others() -> None:

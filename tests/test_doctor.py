@@ -3,6 +3,7 @@ cannot."""
 
 import argparse
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,42 @@ def test_settings_of_another_network_are_not_taken(tmp_path: Path, wrong: dict[s
     torch.save({"model": vit("learned").state_dict(), "args": settings}, tmp_path / "a.pth")
     with pytest.warns(UserWarning, match="with 1 head, guessed"):
         zoo.load(tmp_path / "a.pth")
-    assert "does not fit the shapes" in doctor.examine(tmp_path / "a.pth").facts["heads"]
+    ((name, value),) = wrong.items()
+    said = doctor.examine(tmp_path / "a.pth").facts["heads"]
+    assert f"{name} {value}, which does not fit the shapes" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "heads", "said"),
+    [
+        ({"heads": 8}, 1, "with 1 head, guessed.*heads 8, without .* may be heads of tasks"),
+        ({"num_heads": 4}, 4, "with 4 heads of attention: .*num_heads 4, without the .*@heads="),
+        ({"num_heads": "4"}, 4, "num_heads 4, without the network's width"),
+        ({"num_heads": 4, "embed_dim": "64"}, 4, ""),
+        ({"heads": 4, "depth": 2}, 4, ""),
+        ({"num_attention_heads": 4}, 4, ""),
+        ({"num_heads": 1}, 1, ""),
+        ({"heads": 8, "model": {"heads": 4, "embed_dim": 64}}, 4, ""),
+    ],
+)
+def test_heads_that_may_be_tasks_are_not_taken_in_silence(
+    tmp_path: Path, settings: dict[str, Any], heads: int, said: str
+) -> None:
+    state = vit("learned").state_dict()
+    torch.save({"model": state, "hyper_parameters": settings}, tmp_path / "a.pth")
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always")
+        model: Any = zoo.load(tmp_path / "a.pth")
+    assert model.network.blocks[0].attn.num_heads == heads
+    assert len(doubts) == bool(said)
+    assert re.search(said, " ".join(str(doubt.message) for doubt in doubts))
+
+
+def test_settings_that_do_not_fit_are_named_where_heads_must_be_given(tmp_path: Path) -> None:
+    state = ViTArch(32, 16, 96, 1, 3).build(0).state_dict()
+    torch.save({"model": state, "args": {"num_heads": 3, "depth": 12}}, tmp_path / "a.pth")
+    refused = str(doctor.examine(tmp_path / "a.pth").refused)
+    assert "(args in the file says num_heads 3, and beside it depth 12, which does not" in refused
 
 
 # ------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ from sslens.report.overview import find_reach, list_ranks
 from sslens.report.writing.advice import sentences
 from sslens.report.writing.alike import Beside, write_alike
 from sslens.report.writing.answer import Told, write_answer
+from sslens.report.writing.cards import write_card
 from sslens.report.writing.choosing import write_choice, write_pixels, write_separation
 from sslens.report.writing.claims import write_claim
 from sslens.report.writing.front import ALIKE, APART, BEST, TOGETHER, WITHOUT_PIXELS
@@ -285,6 +286,10 @@ def test_raw_pixels_that_beat_every_model_are_named() -> None:
         f"{nothing} By a linear probe mae beats them: +6.7 points [+1.5, +11.9]."
     )
     near = [alone("mae", right(0.5)), alone("random #0", right(0.48, seed=1), control=True)]
+    untrained = read_choices(knn(near)["choices"])[1]
+    for share, beside in ((0.442, "; random #0, untrained, has 48"), (0.6, "")):
+        held = replace(probed, use=replace(usual, accuracy=Estimate(share)), untrained=untrained)
+        assert write_card(held).gain_pixels.partition(" over raw pixels")[2][:30] == beside
     assert write_pixels(choices, [probed], read_choices(knn(near)["choices"])).endswith(
         "[+1.5, +11.9], not told apart from random #0 (untrained)."
     )

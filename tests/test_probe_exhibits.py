@@ -530,12 +530,14 @@ def test_a_study_plans_what_its_images_allow(tmp_path: Path) -> None:
     few = prepare(Study(("pixels",), "scenes:1:12", controls=False), store, quiet=True)
     assert not {"probe-depth", "probe-layers", "factors-depth"} & set(few.analyses)
     assert few.notes == (
+        "3 of 12 images are the only one of their class: without a bank no vote on them can be"
+        " right.",
         (
             "factors-depth, probe-depth and probe-layers were left out:"
             f" {few.left_out['probe-depth'].reason}."
         ),
     )
-    assert "without a bank a class needs four images" in few.notes[0]
+    assert "without a bank a class needs four images" in few.notes[1]
     asked = Study(("pixels",), "scenes:1:16", bank="scenes:2:96", controls=False)
     assert {"probe-depth", "probe-layers", "factors-depth"} <= set(
         prepare(asked, store, quiet=True).analyses

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import sslens
 from sslens.capture import Features
 from sslens.cli import main
 from sslens.comparisons.inputs import FeatureSets, Labels
@@ -18,7 +19,14 @@ from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.store import Store
 from sslens.study import Study, prepare, read
-from sslens.study.image_sets import choose_sample, describe_skipped, describe_small_classes
+from sslens.study.image_sets import (
+    choose_sample,
+    describe_alone,
+    describe_skipped,
+    describe_small_classes,
+    explain_no_votes,
+    may_have_more,
+)
 from sslens.study.situation import Situation
 
 
@@ -65,6 +73,31 @@ def test_whole_classes_are_drawn_where_a_sample_of_all_is_thin() -> None:
     everything = images.stratify(1024, seed=3, per_class=0)
     assert set(sizes_of(everything)) == {1, 2}
     assert everything.classes_drawn_from is None
+
+
+def test_advice_about_the_limit_is_true_of_the_folder() -> None:
+    (note,) = describe_skipped(labelled([4] * 200).stratify(100, seed=0))
+    assert "so 25 of 200 classes were drawn, each whole or with 4 images" in note
+    assert "The folder has 800 images: a limit of 800 takes all classes" in note
+    assert "not the folder" not in note
+    thin = labelled([1] * 30).stratify(10, seed=0)
+    assert "each whole or with 1 image:" in describe_skipped(thin)[0]
+    assert not may_have_more(thin, 2)
+    assert may_have_more(labelled([50] * 30).stratify(10, seed=0), 4)
+
+
+def test_one_image_a_class_wants_a_bank() -> None:
+    images = labelled([1] * 30)
+    assert "hold one image a class, and without a bank" in str(explain_no_votes(images))
+    assert explain_no_votes(images, labelled([2] * 30)) is None
+    assert describe_alone(images, None) == []  # no vote is asked for
+    (note,) = describe_alone(labelled([1, 1, 8]), None)
+    assert note.startswith("2 of 10 images are the only one of their class")
+    arrays = from_arrays(
+        np.zeros((8, 1, 1), np.uint8), np.arange(8), list("abcdefgh"), None, "made"
+    )
+    with pytest.raises(InputError, match="one image a class"):
+        sslens.knn("pixels", arrays, quiet=True)
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,10 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     ),
     "choices": (
         *("by", "model", "accuracy", "best", "best_accuracy", "loss", "loss_low", "loss_high"),
-        "images",
+        *("images", "chance", "beside", "gain", "gain_low", "gain_high"),
     ),
 }
-TEXTS = ("model", "tap", "pooling", "by", "best")
+TEXTS = ("model", "tap", "pooling", "by", "best", "beside")
 UNITS = {
     "model": "the checkpoint, or a control",
     "control": "whether it is a control",
@@ -85,6 +85,11 @@ UNITS = {
     "loss": "accuracy of the best less that of the chosen one, on the same images",
     "loss_low": "lower end of its 95 % interval, images paired",
     "loss_high": "upper end",
+    "chance": "share of the most frequent class",
+    "beside": "the control with the highest accuracy; empty without controls",
+    "gain": "accuracy of the best checkpoint less that of this control, on the same images",
+    "gain_low": "lower end of its 95 % interval, images paired",
+    "gain_high": "upper end",
 }
 
 
@@ -131,9 +136,10 @@ def compute(
             accuracy = estimate_share(right[name])
             row |= accuracy.columns("accuracy", ("low", "high")) | {"images": accuracy.n}
         rows.append(("checkpoints", row))
-    if right:
+    if right and classes.labels is not None:
         measured = [row for _, row in rows if not row["control"]]
-        rows += [("choices", row) for row in choose_checkpoints(measured, right)]
+        chance = {"chance": classes.labels.chance}
+        rows += [("choices", row | chance) for row in choose_checkpoints(measured, right)]
     return make_results(rows, TABLES, UNITS, TEXTS)
 
 
@@ -208,9 +214,20 @@ def choose_checkpoints(
     rows: Sequence[Row], right: Mapping[str, Bool[np.ndarray, " image"]]
 ) -> Iterator[Row]:
     """Choose a checkpoint by each measure, and hold it against the best one by k-NN; of equal ones
-    the later one is taken."""
+    the later one is taken.
+
+    Args:
+        rows: what was measured of each checkpoint, in the order of the run.
+        right: the images that 20-NN classifies correctly, of checkpoints and of controls.
+    """
     names = [str(row["model"]) for row in rows]
     best = max(reversed(names), key=lambda name: float(right[name].mean()))
+    controls = [name for name in right if name not in names]
+    held: Row = {}
+    if controls:
+        beside = max(controls, key=lambda name: float(right[name].mean()))
+        gain = difference_of_shares(right[best], right[beside])
+        held = {"beside": beside, **gain.columns("gain")}
     chosen = {"last": names[-1]}
     for measure, more in CHOOSERS.items():
         known = [row for row in reversed(rows) if row[measure] == row[measure]]
@@ -227,6 +244,7 @@ def choose_checkpoints(
             "best_accuracy": float(right[best].mean()),
             "images": len(right[best]),
             **loss.columns("loss"),
+            **held,
         }
 
 

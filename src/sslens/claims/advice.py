@@ -15,6 +15,7 @@ from sslens.comparisons.probing import (
     read_accuracy,
     read_gain,
 )
+from sslens.comparisons.roles import PIXELS
 from sslens.statistics.estimate import Answer, Contrast, Estimate
 from sslens.table import Results
 
@@ -89,6 +90,7 @@ class Recommendation:
         chosen_on: the number of images on which the choice was made; 0 where it is not known.
         over_pixels: the accuracy of `use` less that of the best choice of raw pixels, on the same
             images; None where there are no raw pixels.
+        untrained: the untrained network with the highest accuracy; None where there is none.
     """
 
     model: str
@@ -102,6 +104,7 @@ class Recommendation:
     unsettled: str = ""
     chosen_on: int = 0
     over_pixels: Estimate | None = None
+    untrained: Choice | None = None
 
 
 def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
@@ -126,7 +129,12 @@ def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
         if neighbours is None or "choices" not in neighbours:
             return ()
         choices = read_choices(neighbours["choices"])
-        return tuple(_recommend_neighbours(one) for one in choices if not one.control)
+        untrained = _find_best_untrained(choices)
+        return tuple(
+            replace(_recommend_neighbours(one), untrained=untrained)
+            for one in choices
+            if not one.control
+        )
     tables = [exhibit["probes"] for exhibit in exhibits]
     probes = pd.concat([table[~table.control] for table in tables], ignore_index=True)
     probes = probes[probes.layers == 1].drop_duplicates(["model", "tap", "pooling"])
@@ -147,6 +155,7 @@ def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
             one,
             over_pixels=_find_over_pixels(one, beside),
             chosen_on=chosen_on.get(one.model, 0),
+            untrained=_find_best_untrained(beside),
         )
         for one in found
     )
@@ -167,6 +176,17 @@ def _find_over_pixels(one: Recommendation, choices: Sequence[Choice]) -> Estimat
             continue
         return gain if gain.defined else None
     return None
+
+
+def _find_best_untrained(choices: Sequence[Choice]) -> Choice | None:
+    """The untrained network with the highest accuracy, by what is to be used of it; None where
+    there is none. Probes of several layers are left out, as they are of models."""
+    untrained = [
+        one
+        for one in choices
+        if one.control and one.model != PIXELS and not (one.replaces_usual and one.layers > 1)
+    ]
+    return max(untrained, key=lambda one: one.use.value, default=None)
 
 
 def _recommend_neighbours(choice: Choice) -> Recommendation:

@@ -36,8 +36,8 @@ def wilson(correct: int, count: int, z: float = Z) -> tuple[float, float]:
     half = (
         z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
     )
-    # rounding may not leave out a share of 0 or 1
-    return min(share, middle - half), max(share, middle + half)
+    # rounding may neither leave out a share of 0 or 1 nor go beyond
+    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
 
 
 class Counts(NamedTuple):

@@ -21,6 +21,8 @@ SAMPLES = ("plain", "stratified")
 PER_CLASS = 20
 #: what helps where all images of a bank are classified by it
 OTHERS = "give others as {bank}, or leave it out: then each image is classified by the others"
+#: images of a class that a probe needs without a bank
+LEAST = 4
 #: classes that are named where they have too few images
 NAMED = 12
 
@@ -186,6 +188,51 @@ def explain_no_classes(images: "ImageSet", bank: "ImageSet | None" = None) -> st
     return f'are of one class, "{voting.classes[int(present[0])]}", which is no classification'
 
 
+def explain_no_votes(images: "ImageSet", bank: "ImageSet | None" = None) -> str | None:
+    """Say why no class can be told by other images: there are no two classes, or without a bank no
+    image has another of its class. The end of a clause; None where classes can be told.
+
+    Args:
+        images: the images.
+        bank: other images that vote or train.
+    """
+    lack = explain_no_classes(images, bank)
+    if lack is not None or (bank is not None and bank.labels is not None):
+        return lack
+    if _count_alone(images) != len(images):
+        return None
+    return "hold one image a class, and without a bank each needs another of its class to be right"
+
+
+def describe_alone(images: "ImageSet | None", bank: "ImageSet | None") -> list[str]:
+    """Say how many of the images have no other of their class, where these are one in twenty or
+    more, as notes for a reader."""
+    if images is None or images.labels is None or bank is not None:
+        return []
+    alone = _count_alone(images)
+    if not len(images) <= 20 * alone < 20 * len(images):
+        return []
+    return [
+        f"{alone:,} of {len(images):,} images are the only one of their class: without a bank no"
+        " vote on them can be right."
+    ]
+
+
+def may_have_more(images: "ImageSet", fewest: int) -> bool:
+    """Whether a larger sample may have `fewest` images of each class: the images were drawn from as
+    many."""
+    classes = images.classes_drawn_from or len(images.classes)
+    drawn_from = images.drawn_from or 0
+    return drawn_from > len(images) and drawn_from >= fewest * classes
+
+
+def _count_alone(images: "ImageSet") -> int:
+    """Count the images that are the only one of their class."""
+    import numpy as np
+
+    return int((np.bincount(images.labels) == 1).sum()) if images.labels is not None else 0
+
+
 def match_bank(
     images: "ImageSet", bank: "ImageSet | None", bank_source: str
 ) -> "tuple[ImageSet, ImageSet | None]":
@@ -228,12 +275,18 @@ def _describe_drawn(images: "ImageSet") -> list[str]:
     if images.classes_drawn_from is None or images.drawn_from is None:
         return []
     every, count = images.classes_drawn_from, len(images.classes)
+    each = len(images) // count
+    there = images.drawn_from
+    limit = min(PER_CLASS * every, there)
+    if there > limit:
+        more = f"The sample is too small for more, not the folder: a limit of {limit:,} images"
+    else:
+        more = f"The folder has {there:,} images: a limit of {limit:,}"
     return [
         f"{len(images):,} images of all {every:,} classes of {images.name} would be fewer than"
         f" {PER_CLASS} a class, so {count:,} of {every:,} classes were drawn, each whole or with"
-        f" {len(images) // count:,} images: everything here is about these. The sample is too"
-        f" small for more, not the folder: a limit of {PER_CLASS * every:,} images takes all"
-        " classes, and so does a bank where the command has one."
+        f" {each:,} {'image' if each == 1 else 'images'}: everything here is about these. {more}"
+        " takes all classes, and so does a bank where the command has one."
     ]
 
 
@@ -242,7 +295,7 @@ def describe_small_classes(images: "ImageSet | None", bank: "ImageSet | None") -
     too small, as notes for a reader."""
     from sslens.comparisons.probe_split import describe_fewest, explain_unfit, find_fit
 
-    if images is None or images.labels is None or explain_no_classes(images, bank):
+    if images is None or images.labels is None or explain_no_votes(images, bank):
         return []
     voting = images if bank is None else bank
     assert voting.labels is not None
@@ -270,10 +323,15 @@ def _explain_small(images: "ImageSet", bank: "ImageSet | None") -> str:
     """Say whether the folder or the sample is too small, and what mends it."""
     if bank is not None:
         return "The bank is too small: add images of these classes to it."
-    if images.drawn_from is not None and images.drawn_from > len(images):
+    if images.drawn_from is not None and may_have_more(images, LEAST):
         return (
             f"The sample is too small, {len(images):,} of {images.drawn_from:,} images: a larger"
             " limit, or a bank, mends it."
+        )
+    if images.drawn_from is not None and images.drawn_from > len(images):
+        return (
+            f"The folder is too small, with {images.drawn_from:,} images: more images, or a bank,"
+            " mend it."
         )
     return (
         "The folder is too small, of which all images are taken: more images, or a bank, mend it."

@@ -16,6 +16,7 @@ from sslens.study.image_sets import (
     OTHERS,
     choose_sample,
     describe_skipped,
+    explain_no_votes,
     match_bank,
     open_sets,
     require_classes,
@@ -280,6 +281,9 @@ def _open_images(request: KnnRequest, quiet: bool) -> "tuple[ImageSet, ImageSet 
         require_classes(bank, call_source(request.bank), why)
     if bank is None or images.labels is None:
         require_classes(images, call_source(request.images), why)
+    if lack := explain_no_votes(images, bank):
+        mend = "give a {bank} with other images of these classes"
+        raise InputError(f"The images of {call_source(request.images)} {lack}", mend=mend)
     return match_bank(images, bank, call_source(request.bank))
 
 

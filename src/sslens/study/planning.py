@@ -21,6 +21,7 @@ from sslens.study.choosing import (
 )
 from sslens.study.contract import wants_classes, wants_networks
 from sslens.study.image_sets import (
+    describe_alone,
     describe_blurred,
     describe_skipped,
     describe_small_classes,
@@ -38,7 +39,12 @@ from sslens.study.members import (
 from sslens.study.needs.grams import PIXELS
 from sslens.study.passes import ActivationPass, PassRunner, describe_passes
 from sslens.study.places import require_places
-from sslens.study.related import describe_assumed, describe_related, describe_unprepared
+from sslens.study.related import (
+    describe_assumed,
+    describe_read_apart,
+    describe_related,
+    describe_unprepared,
+)
 from sslens.study.situation import Lack, Situation
 from sslens.study.untrained import describe_uncontrolled, find_untrained
 from sslens.zoo import split_options
@@ -169,7 +175,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     passes = plan_passes(situation, choice.analyses, runner)
     untrained = find_untrained(members)
     told = [f"{', '.join(names)}: {said}" for said, names in untrained.items()]
-    cautions = [*told, *describe_same(members), *cautions]
+    cautions = [*told, *describe_same(members), *describe_read_apart(members), *cautions]
     notes += [*map(Caution, [*cautions, *describe_resized(members)]), *choice.notes]
     notes += describe_related(members, diff="weights-changed" in choice.analyses)
     notes += describe_uncontrolled(members, untrained)
@@ -226,7 +232,7 @@ def open_study_images(
     images, bank = match_bank(images, bank, call_source(study.bank))
     blurred = describe_blurred(images, bank) if study.require_blurred else []
     notes = [*describe_skipped(images), *describe_skipped(bank)]
-    notes += describe_small_classes(images, bank)
+    notes += [*map(Caution, describe_alone(images, bank)), *describe_small_classes(images, bank)]
     return images, bank, [*notes, *blurred]
 
 

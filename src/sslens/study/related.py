@@ -12,6 +12,7 @@ from sslens.comparisons.trainings import count_trainings_once
 from sslens.comparisons.tuned import NOTHING, is_start
 
 if TYPE_CHECKING:
+    from sslens.models.backbone import Backbone
     from sslens.study.members import Member
 
 
@@ -57,6 +58,48 @@ def describe_assumed(members: Sequence["Member"]) -> list[str]:
         text = f"{list_names(taken)} was taken"
         sentences.append(f"{text[0].upper()}{text[1:]}.")
     return [" ".join(sentences)] if sentences else []
+
+
+def describe_read_apart(members: Sequence["Member"]) -> list[str]:
+    """Say which models under study hold the same tensors and are read as different networks, as
+    with other numbers of attention heads.
+
+    Args:
+        members: the models and controls of a study.
+    """
+    groups: list[list[Backbone]] = []
+    named = {id(one.model): one.name for one in members}
+    for model in [one.model for one in members if one.model is not None and not one.control]:
+        same = [group for group in groups if _have_same_tensors(group[0], model)]
+        if same:
+            same[0].append(model)
+        else:
+            groups.append([model])
+    return [
+        f"{list_names([named[id(one)] for one in group])} hold the same tensors and are read as"
+        f" different networks{_spell_heads(group)}: nothing but that sets their features apart."
+        for group in groups
+        if len({one.digest for one in group}) > 1
+    ]
+
+
+def _have_same_tensors(one: "Backbone", other: "Backbone") -> bool:
+    """Whether all tensors of two networks are equal."""
+    first, second = one.network.state_dict(), other.network.state_dict()
+    return first.keys() == second.keys() and all(
+        value.shape == second[name].shape and value.equal(second[name])
+        for name, value in first.items()
+    )
+
+
+def _spell_heads(models: Sequence["Backbone"]) -> str:
+    """Numbers of attention heads in brackets; empty where they are equal or there are none."""
+    from sslens.zoo.hints import read_hints
+
+    counts = [read_hints(one.network)[0] for one in models]
+    if None in counts or len({*counts}) == 1:
+        return ""
+    return f" ({list_names([str(count) for count in counts])} heads of attention)"
 
 
 def describe_unprepared(members: Sequence["Member"], said: Sequence[str]) -> list[str]:

@@ -146,3 +146,9 @@ def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: 
             " wrong number the features are wrong."
         )
         warn_of_doubt(warning)
+    elif heads == found.told.count and not found.told.sure:
+        warn_of_doubt(
+            f"{path} is read with {heads} {'head' if heads == 1 else 'heads'} of attention:"
+            f" {found.told.said}. Should it be heads of tasks, give @heads=NUMBER behind it: with a"
+            " wrong number the features are wrong."
+        )

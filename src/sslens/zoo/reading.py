@@ -11,6 +11,7 @@ from sslens.find import plugin
 from sslens.zoo.accounting import find_twin
 from sslens.zoo.architecture import Architecture, read_heads
 from sslens.zoo.arrays import Array
+from sslens.zoo.attention import HEADS as USUAL
 from sslens.zoo.attention import UnknownHeads
 from sslens.zoo.claim import Claim, Entry, Piece, find_reason
 from sslens.zoo.faults import Asked, Fault, doubt_parts
@@ -147,6 +148,7 @@ def _find_network(
         shape = _find_shape(weights, where, claim, hints, asked.heads)
     except UnknownHeads as error:
         unknown = error.message.removeprefix(f"{where} ").removesuffix(".")
+        unknown += f" ({told.said})" if told.said else ""
         shape = _find_shape(weights, where, claim, hints, 1)  # which decides no tensor's shape
     expected = shape.list_tensors()
     tops = [(piece, {_find_top(source) for source in piece.sources}) for piece in pieces]
@@ -208,9 +210,13 @@ def _find_told_heads(contents: Contents, claim: Claim, weights: Mapping[str, Arr
     if not contents.told or claim.written is not None:
         return ToldHeads()
     relative = any("rel_pos" in name or "relative_position" in name for name in weights)
-    if relative or find_kind(weights) not in ("vit", "dinov3"):
-        return ToldHeads()
-    return choose_told_heads(contents.told, weights)
+    if relative or find_kind(weights) not in ("vit", "dinov3") or claim.hints.heads is not None:
+        return ToldHeads()  # of the last weights tell it
+    patches = weights.get("patch_embed.proj.weight")
+    width = patches.shape[0] if patches is not None and patches.ndim else 0
+    usual = contents.beside.hints.heads or claim.heads.get(width) or USUAL.get(width)
+    usual = usual or (width // 64 if width % 64 == 0 else None)
+    return choose_told_heads(contents.told, weights, usual)
 
 
 def _find_shape(

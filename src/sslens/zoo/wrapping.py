@@ -60,12 +60,12 @@ def wrap(
         image_size: the side of the square images in pixels; as the transform or the network says
             unless given, else 224.
         family: "JE" (joint embedding), "REC" (reconstruction) or "supervised", where it is known.
-        objective: the name of the objective, such as "dino".
+        objective: its name, such as "dino".
 
     Raises:
         InputError: the network does not run on such images; a tap is not there, runs several times
-            or puts out no tensor of features; no taps are found; the transform cannot be read;
-            there is no such family.
+            or puts out no tensor of features; no taps are found; the transform cannot be read; no
+            such family.
 
     >>> import sslens, torch
     >>> network = torch.nn.Sequential(
@@ -79,9 +79,7 @@ def wrap(
     if isinstance(module, Backbone):
         raise InputError(f"{module.name} is wrapped already: take it as it is.")
     require_type(module, nn.Module, "network", "give a torch.nn.Module")
-    if family is not None and family not in FAMILIES:
-        raise InputError(f'There is no family "{family}": {nearest(str(family), FAMILIES)}')
-    about = About(family=family, objective=objective)
+    _require_family(family)
     return _wrap(
         _share(module),
         taps,
@@ -90,9 +88,14 @@ def wrap(
         source=name or type(module).__name__,
         prefix=prefix,
         image_size=image_size,
-        about=about,
+        about=About(family=family, objective=objective),
         sized="sslens.wrap(network, image_size={})",
     )
+
+
+def _require_family(family: str | None) -> None:
+    if family is not None and family not in FAMILIES:
+        raise InputError(f'There is no family "{family}": {nearest(str(family), FAMILIES)}')
 
 
 def wrap_own(

@@ -41,7 +41,7 @@ def _write_recommendation(one: Recommendation, places: bool) -> str:
         return f"{one.model}: not decided, for {usual}, is not to be relied on: {one.unsettled}."
     accuracy = spell_share(one.usual.accuracy)
     options, images = _name_options(one)
-    after = _write_knn(one.knn) + _write_pixels(one)
+    after = _write_knn(one.knn) + _write_pixels(one) + write_untrained(one)
     if one.gain is None:
         others = (
             f"no other of {one.probes} {options} does better on {images}"
@@ -80,6 +80,15 @@ def _write_pixels(one: Recommendation) -> str:
     if one.over_pixels is None:
         return ""
     return f"; it is {compare(one.over_pixels, 'raw pixels', 'accuracy')}"
+
+
+def write_untrained(one: Recommendation) -> str:
+    """Write the accuracy of the best untrained network, read as models are, as a clause; empty
+    where the model has more."""
+    best = one.untrained
+    if best is None or not best.use.value >= one.use.accuracy.value:
+        return ""
+    return f"; {best.model}, untrained, has {spell_share(best.use)}"
 
 
 def name_probe(choice: ProbeChoice, *, places: bool = False) -> str:

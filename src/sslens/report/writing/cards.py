@@ -6,7 +6,7 @@ from sslens.comparisons.dense_advice import DenseRecommendation
 from sslens.comparisons.probing import PLUS
 from sslens.comparisons.readings import name_pooling
 from sslens.report.front.screen import Card
-from sslens.report.writing.advice import name_probe
+from sslens.report.writing.advice import name_probe, write_untrained
 from sslens.report.writing.numbers import spell_count, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Answer, Contrast, Estimate
 
@@ -93,16 +93,17 @@ def _write_gain(answer: Answer, gain: Contrast | None, *, unit: bool = True) -> 
 
 
 def _write_pixels(one: Recommendation) -> str:
-    """Write what the features to use gain over raw pixels, or that they do not beat them."""
-    gain = one.over_pixels
+    """Write what the features to use gain over raw pixels, or that they do not beat them, and which
+    untrained network has as much."""
+    gain, beside = one.over_pixels, write_untrained(one)
     if gain is None:
-        return ""
+        return beside.removeprefix("; ")
     side, spelt = gain.find_side(SMALLEST["accuracy"]), spell_points(gain)
     if side == "more":
-        return f"{spelt} over raw pixels"
+        return f"{spelt} over raw pixels{beside}"
     if side in ("less", "the same"):
-        return f"nothing beats raw pixels ({spelt})"
-    return f"undecided against raw pixels ({spelt})"
+        return f"nothing beats raw pixels ({spelt}){beside}"
+    return f"undecided against raw pixels ({spelt}){beside}"
 
 
 def _beats_pixels(gain: Estimate | None) -> bool | None:

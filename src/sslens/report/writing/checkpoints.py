@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from sslens.comparisons.roles import list_names
-from sslens.report.writing.numbers import spell, spell_level, spell_points, spell_share
+from sslens.comparisons.roles import PIXELS, list_names
+from sslens.report.writing.numbers import compare, spell, spell_level, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Estimate, Side
 from sslens.table import Results
 
@@ -34,15 +34,14 @@ def sentences(results: Results) -> tuple[str, ...]:
     run = frame[frame.place.notna()].sort_values("place")
     written: list[str] = []
     if "choices" in results:
-        written += _write_choices(results["choices"])
+        written += _write_choices(results["choices"], run)
     else:
         written.append(_write_extremes(run))
     return *written, *_write_end(run)
 
 
-def _write_choices(choices: pd.DataFrame) -> Iterator[str]:
+def _write_choices(choices: pd.DataFrame, run: pd.DataFrame) -> Iterator[str]:
     first = choices.iloc[0]
-    best = Estimate(float(first.best_accuracy))
     parts, right = [], []
     for row in choices.to_dict("records"):
         loss = Estimate.from_row(row, "loss", "images", "images")
@@ -57,9 +56,25 @@ def _write_choices(choices: pd.DataFrame) -> Iterator[str]:
     if right:
         verb = "choose" if len(right) > 1 else "chooses"
         parts.insert(0, f"{list_names(right)} {verb} {first.best} too")
-    yield (
-        f"By 20-NN {first.best} is the best checkpoint ({spell_share(best)}); {'; '.join(parts)}."
-    )
+    yield f"{_write_best(first, run)}; {'; '.join(parts)}."
+
+
+def _write_best(first: pd.Series, run: pd.DataFrame) -> str:
+    """Write which checkpoint is best by k-NN, on the images that chose it, and whether it is shown
+    to be above chance and to beat the best control; without a full stop."""
+    (row,) = run[run.model == first.best].to_dict("records")
+    share = Estimate.from_row(row, "accuracy", "images", "images", ends=("low", "high"))
+    chosen = f"{spell_share(share)} of the {share.n:,} images that chose it"
+    said = f"By 20-NN {first.best} is the best of {len(run)} checkpoints, with {chosen}"
+    chance = f"chance {first.chance:.1%}"
+    if not share.low > first.chance:
+        return f"{said}, not shown to be above {chance}"
+    if not first.beside:
+        return f"{said}; {chance}"
+    gain = Estimate.from_row(first, "gain", "images", "images")
+    control = "raw pixels" if first.beside == PIXELS else str(first.beside)
+    held = compare(gain, control, "accuracy", more="above", less="below")
+    return f"{said}, {held}; {chance}"
 
 
 def _write_extremes(run: pd.DataFrame) -> str:

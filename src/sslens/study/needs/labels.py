@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from sslens.comparisons.inputs import Labels
 from sslens.store import digest
-from sslens.study.image_sets import explain_no_classes
+from sslens.study.image_sets import explain_no_classes, explain_no_votes, may_have_more
 from sslens.study.situation import Captured, Lack, Situation
 
 if TYPE_CHECKING:
@@ -19,7 +19,11 @@ def unmet(situation: Situation) -> Lack | None:
     mend = "give {images} with a subfolder a class"
     if images is None:
         return Lack("classes are told apart of images, and there are none", mend)
-    lack = explain_no_classes(images, situation.bank)
+    lack = explain_no_votes(images, situation.bank)
+    if lack is not None and explain_no_classes(images, situation.bank) is None:
+        mend = "give a {bank} with other images of these classes" + (
+            ", or raise {limit}" if may_have_more(images, 2) else ""
+        )
     return None if lack is None else Lack(f"the images {lack}", mend, noted=True)
 
 

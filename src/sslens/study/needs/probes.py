@@ -1,6 +1,7 @@
 """How probes are trained. The labelled images must be enough to train, choose and test them."""
 
 from sslens.comparisons.inputs import ProbeSettings
+from sslens.study.image_sets import LEAST, may_have_more
 from sslens.study.needs import labels
 from sslens.study.situation import Captured, Lack, Situation
 
@@ -22,7 +23,7 @@ def unmet(situation: Situation) -> Lack | None:
         return None
     if bank is not None:
         mend = "add images of these classes to {bank}"
-    elif images.drawn_from is not None and images.drawn_from > len(images):
+    elif may_have_more(images, LEAST):
         mend = "raise {limit}, since the sample is too small and not the folder, or give {bank}"
     else:
         mend = "add images, since the folder is too small and not the sample, or give {bank}"
