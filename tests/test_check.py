@@ -524,7 +524,8 @@ def test_verdicts_and_their_file_tell_a_condition_the_same(tmp_path: Path) -> No
         ("knn-depth: {column: accuracy, atleast: 0.7}", 'key "atleast": did you mean at_least'),
         ("knn-depth: {column: accuracy, where: {model: nobody}, at_least: 0.7}", "there are"),
         ("knn-depth: {column: accuracy, where: {tap: norm}, at_least: 0.7}", "3 rows of"),
-        ("agreement: {column: value, at_least: 0}", "There are no results of agreement"),
+        ("agreement: {column: value, at_least: 0}", "reads agreement, of which "),
+        ("agreement: {column: value, at_least: 0}", "study.yaml 'analyses=[cka-blocks, "),
         ("{a: 1, b: 2}", "A condition has 2 keys"),
         ("3", "A condition is 3"),
         ("[", "is not YAML"),
@@ -538,6 +539,32 @@ def test_a_condition_on_what_is_not_there_is_the_users_error(
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
+
+
+def test_what_check_advises_is_taken_by_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The keys of a study are no options of the command."""
+    gate = study_file(tmp_path, check=["c1", bound(at_least=0.1)])
+    assert main(["check", str(gate)]) == 2
+    assert "(cka-blocks): add it to analyses=…." in capsys.readouterr().err
+    assert main(["study", str(gate), "images=nowhere", "--dry-run"]) == 2
+    assert "--images" not in capsys.readouterr().err
+    assert main(["check", str(gate), "analyses=[cka-blocks, knn-depth]"]) == 2
+    assert "not among the analyses" not in capsys.readouterr().err
+
+
+def test_a_pair_is_found_in_either_order_where_the_number_is_the_same() -> None:
+    row = {"model_a": "dino", "model_b": "mae", "tokens": "all", "tap_a": "x", "tap_b": "y"}
+    row |= {"cka": 0.5, "low": 0.4, "high": 0.6, "difference": 0.1, "minibatches": 8}
+    results = {"cka-blocks": Results({"means": table([row])})}
+    turned = {"model_a": "mae", "model_b": "dino", "tap_b": "x"}
+    for where in (turned, {"model_b": "dino"}, {"model_a": "dino", "tap_a": "x"}):
+        assert Place("cka-blocks", "cka", where, "means").find(results).value.value == 0.5
+    with pytest.raises(InputError, match="ask for model_b mae, model_a dino, tap_a x"):
+        Place("cka-blocks", "difference", turned, "means").find(results)
+    with pytest.raises(InputError, match="No row of means"):
+        Place("cka-blocks", "cka", turned | {"tap_b": "z"}, "means").find(results)
 
 
 def test_nothing_to_check_and_no_report_are_errors(

@@ -15,6 +15,7 @@ from sslens.capture import Maps
 from sslens.capture.hooks import visit_taps
 from sslens.comparisons.dense_advice import judge_dense
 from sslens.comparisons.dense_families import LAST, TILT
+from sslens.comparisons.dense_scores import to_estimate
 from sslens.comparisons.inputs import MapSets
 from sslens.comparisons.norms import find_outlying
 from sslens.comparisons.segments import IGNORED, SegmentedImages, Segments, View
@@ -23,8 +24,14 @@ from sslens.data.detections import DetectionSet
 from sslens.find import plugin
 from sslens.models.sizes import at_size
 from sslens.models.taps import Tap
+from sslens.probes.overlap import score_patches
+from sslens.probes.patches import count_labels
 from sslens.processes import processes
+from sslens.report import answer
 from sslens.report.writing import dense_advice
+from sslens.report.writing.answer import Told, write_answer
+from sslens.report.writing.cards import write_dense_card
+from sslens.report.writing.left_over import write_changes
 from sslens.statistics.estimate import Estimate
 from sslens.store import Store
 from sslens.study import Study, prepare
@@ -180,7 +187,8 @@ def test_words_say_what_the_tables_hold(results: Results) -> None:
     text = " ".join(write("dense-depth", results))
     assert "segmented with an mIoU of: dino" in text
     assert "of the controls at best random #0" in text
-    assert "the patches of dino allow 100.0% at most" in text
+    majority = "to give each patch of dino its most frequent class has 100.0%, which a prediction"
+    assert f"{majority} may exceed; sizes of objects" in text
     assert "By a linear probe of the last block, JE is on all pixels" in text
     assert "what JE has over REC on large objects is more than what it has on small ones (" in text
     assert "3,072 remembered patches of 48 images has there: dino" in text
@@ -192,7 +200,12 @@ def test_words_say_what_the_tables_hold(results: Results) -> None:
     assert f"small is under {under:.1%} of the image, large over {over:.1%}." in text
     assert "Under 0.1% of the patch tokens of dino and mae have a norm" in text
     advice = dense_advice.sentences(judge_dense({"dense-depth": results}))
+    nothing = results["probes"].background.iloc[0]
+    assert 0 < nothing < 0.5
+    assert f"to call everything background has {nothing:.1%}, the least to beat; to give" in text
     assert len(advice) == 3
+    assert f"the least to beat is {nothing:.1%}, that of calling everything" in advice[-1]
+    assert "more than random #0, the best control (+" in advice[0]
     assert advice[0].startswith("dino: for dense tasks")
     assert "judged on 60 test images" in advice[-1]
     assert dense_advice.sentences(judge_dense({})) == ()
@@ -218,8 +231,63 @@ def test_advice_follows_the_held_out_images(results: Results) -> None:
         )
         said = dense_advice.sentences(judge_dense({"dense-depth": changed}))
         assert said[1].startswith(expected)
+    for ends, card, sentence in (
+        ((-0.065, -0.11, -0.02), "nothing recommended: a linear", "nothing is recommended"),
+        ((0.0, -0.1, 0.1), "a linear probe of the patch", "use the patch tokens"),
+    ):
+        used = (scores.model == "mae") & (scores.tap == "blocks.2") & (scores.reading == "linear")
+        scores.loc[used, ["gain", "gain_low", "gain_high"]] = ends
+        (one,) = (one for one in judge_dense({"dense-depth": changed}) if one.model == "mae")
+        (said,) = (one for one in dense_advice.sentences([one]) if one.startswith("mae"))
+        assert f"mae: for dense tasks {sentence}" in said
+        written = write_dense_card(one)
+        assert written.use.startswith(card)
+        assert written.beats_pixels == (False if ends[0] else None)
+        against = "below random #0, the best control (-6.5" if ends[0] else "undecided against rand"
+        assert written.gain_pixels.startswith(against)
     probes.loc[probes.model == "mae", "converged"] = False
     assert [one.model for one in judge_dense({"dense-depth": changed})] == ["dino"]
+
+
+def test_a_terminal_shows_how_models_segment_beside_a_table(results: Results) -> None:
+    line = write_changes({"dense-depth/scores": results.tables["scores"]}, 100)
+    said = line.replace("\n", " ")
+    assert said.startswith("mIoU of patches, last block: dino ")
+    assert "; best control random #0 " in said
+    row = {name: float("nan") for name in answer.UNITS} | {"model": "dino", "control": False}
+    row |= dict.fromkeys(answer.TEXTS, "") | {"ap": 0.1, "ap_low": 0.0, "ap_high": 0.2}
+    shown = write_answer([row | {"ap_images": 20}], Told("What dino knows", changes=line))
+    assert [one.text for one in shown if one.kind == "finding"] == line.splitlines()
+
+
+def test_intervals_of_shares_are_shares(results: Results) -> None:
+    """Of few pixels or of none: an IoU is not below 0, and one of 0 is no certainty."""
+    for table, column in (("scores", "miou"), ("classes", "iou"), ("norms", "share")):
+        rows = results[table].dropna(subset=["low" if table != "norms" else "share_low"])
+        low, high = (rows[f"share_{end}" if table == "norms" else end] for end in ("low", "high"))
+        assert ((low >= 0) & (low < rows[column]) & (rows[column] < high) & (high <= 1)).all()
+    predicted = torch.zeros(20, 2, 2, dtype=torch.int64)
+    masks = torch.zeros(20, 4, 4, dtype=torch.int64)
+    masks[:, 0, 0] = 1
+    predicted[:2, 0, 0] = 1
+    few = score_patches(predicted, count_labels(masks, (2, 2), classes=2)).iou
+    rare = to_estimate(few[1], share=True)
+    assert to_estimate(few[1]).low < 0 < rare.low < rare.value < rare.high < 1
+    none = score_patches(torch.zeros_like(predicted), count_labels(masks, (2, 2), classes=2)).iou
+    never = to_estimate(none[1], share=True)
+    assert (never.value, np.isnan(never.low)) == (0.0, True)
+
+
+def test_the_most_frequent_class_of_each_patch_is_no_bound_of_miou() -> None:
+    """Every second patch has 3 of 8 pixels of an object: by hand 13/32, and calling them the object
+    (16/26 + 6/16) / 2."""
+    masks = torch.zeros(20, 4, 8, dtype=torch.int64)
+    masks[:, 0, :3] = masks[:, 2, 4:7] = 1
+    labels = count_labels(masks, (2, 2), classes=2)
+    majority = score_patches(labels.majority(), labels).miou
+    called = torch.eye(2, dtype=torch.int64).expand(20, 2, 2)
+    assert float(majority.value) == pytest.approx(13 / 32)
+    assert float(score_patches(called, labels).miou.value) == pytest.approx((16 / 26 + 6 / 16) / 2)
 
 
 def test_norms_of_a_few_tokens_are_found() -> None:

@@ -10,7 +10,7 @@ from detectors import find_near, levels_of, make_detectors, scenes
 from given import Given, compute, draw, make_models, write
 from sslens.comparisons.detection_pictures import EACH, choose_images, pair_objects
 from sslens.comparisons.detection_rows import FROZEN, TUNED
-from sslens.comparisons.detectors import MULTI, SINGLE, Found, read_sides
+from sslens.comparisons.detectors import MULTI, SINGLE, Found, read_number, read_sides
 from sslens.comparisons.multicrop import uses_multicrop
 from sslens.figure import Heatmap, Picture
 from sslens.find import plugin
@@ -285,6 +285,15 @@ def test_without_masks_their_numbers_are_not_there() -> None:
     verdict = judge("c12", "detection-frozen", results)
     assert verdict.outcome != "not run"
     assert "nan" not in str(verdict.why)
+
+
+def test_a_number_that_no_draw_changes_has_no_interval() -> None:
+    made = make_detectors({"mae": 0.3} | LOW)
+    one = made.detectors["mae"]
+    numbers = replace(one.numbers, value=one.numbers.value * 0, draws=one.numbers.draws * 0)
+    read = read_number(numbers, "box", "AP")
+    assert (read.value, np.isnan(read.low), np.isnan(read.high)) == (0.0, True, True)
+    assert read_number(one.numbers, "box", "AP").low < 0.3
 
 
 def test_words_name_models_and_points() -> None:

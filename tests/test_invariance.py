@@ -32,12 +32,17 @@ from sslens.probes.invariance import (
     decode_parameter,
 )
 from sslens.probes.ridge import LAMBDAS, ridge
-from sslens.report.writing.invariance import _list_sides, _write_patches
+from sslens.report.writing.invariance import (
+    _list_sides,
+    _write_decoded,
+    _write_equivariances,
+    _write_patches,
+)
 from sslens.statistics.verdicts import Verdict
 from sslens.store import Store
 from sslens.study import Study, prepare
 from sslens.study.capturing import capture
-from sslens.table import Results
+from sslens.table import Results, Table
 
 NANO = "random:vit_nano_patch8_32"
 
@@ -166,6 +171,10 @@ def test_what_was_drawn_is_decoded_as_far_as_features_tell_it() -> None:
     )
     silent = decode_parameter(x, flipped, *halves, switch=True)
     assert silent.decoded.low < 0.05
+    # where the halves differ chance is that of the test images, and never below a coin's
+    often = np.repeat([1.0, 0.0, 1.0, 0.0], [10, 5, 5, 12])[:, None]
+    found = decode_parameter(x[:32], often, np.arange(15), np.arange(15, 32), switch=True)
+    assert found.chance == pytest.approx(12 / 17)
     both = decode_parameter(torch.from_numpy(place) @ drawn(2, 6), place, *halves)
     assert (both.measure, both.estimate.value > 0.999) == ("R²", True)
     one = torch.cat([torch.from_numpy(place[:, :1]), x], 1)
@@ -444,6 +453,37 @@ def test_a_sensitivity_that_is_the_same_is_not_called_undecided(results: Results
     same, rest = _list_sides(rows, "before")
     assert same == "as sensitive as before, within 0.02, to horizontal flip 3, blur 3 and hue 3"
     assert rest == "more or less sensitive than before, which is not decided, to rotation 3"
+
+
+def test_what_is_decided_is_told_beside_the_best_control() -> None:
+    place = {"main": True, "last": True, "strength": 1.0, "tested": 32, "trained": 32}
+    rows = []
+    for model, told in {
+        "mae": {"grey": (0.5, 0.2, 0.8), "hue": (0.1, -0.2, 0.4)},
+        "dino": {"grey": (0.1, -0.2, 0.4), "hue": (0.1, -0.2, 0.4)},
+        "random #1": {"grey": (0.47, 0.1, 0.72), "hue": (0.9, 0.8, 1.0)},
+        "pixels": {"grey": (0.4, 0.03, 0.67), "hue": (0.9, 0.8, 1.0)},
+    }.items():
+        for transform, ends in told.items():
+            row = {"model": model, "control": model in ("random #1", "pixels"), **place}
+            row |= {"transform": transform, "cka": 0.5, "invariance": 0.5, "linear": ends[0] + 0.3}
+            row |= {"linear_low": ends[1] + 0.3, "linear_high": ends[2] + 0.3, "minibatches": 3}
+            for column in ("decoded", "equivariance"):
+                names = (column, f"{column}_low", f"{column}_high")
+                row |= dict(zip(names, ends, strict=True))
+            rows.append(row)
+    frame = pd.DataFrame(rows)
+    table = Table(frame, dict.fromkeys(frame.columns, ""))
+    assert _write_decoded(Results({"decoded": table})) == (
+        "What was done to an image is decoded beyond chance (1 all, 0 nothing): mae grey 0.50"
+        " [0.20, 0.80]; dino nothing that is decided; of the controls at best grey random #1 0.47"
+        " [0.10, 0.72]."
+    )
+    assert _write_equivariances(frame) == (
+        "Transforms that the last layer follows, all images together (CKA, or R² of a linear map"
+        " fitted to 32 images): mae grey R² 0.80 [0.50, 1.10]; dino none clearly; of the controls"
+        " at best grey random #1 R² 0.77 [0.40, 1.02]."
+    )
 
 
 def test_each_of_few_models_has_a_sentence() -> None:

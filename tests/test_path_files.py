@@ -188,8 +188,33 @@ def test_the_command_writes_a_table_in_the_order_of_numbers(
     pd.testing.assert_frame_equal(frame, measure_path(paths).frame, check_dtype=False, rtol=1e-5)
     assert main(["path", str(tmp_path), "--out", str(out)]) == 0
     pd.testing.assert_frame_equal(pd.read_csv(out), frame)
-    assert main(["path", *given, "--as-given", "--out", str(out)]) == 0
+    again = ["path", *given, "--as-given", "--out", str(out)]
+    assert main(again) == 2  # another path
+    assert (
+        "is the path of other weights, to epoch10.safetensors: it would" in capsys.readouterr().err
+    )
+    pd.testing.assert_frame_equal(pd.read_csv(out), frame)
+    assert main([*again, "--overwrite"]) == 0
     assert pd.read_csv(out).length.max() != frame.length.max()
+
+
+def test_a_table_is_replaced_by_its_own_path_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(path) for path in written(tmp_path, run_of(5))]
+    out = tmp_path / "path.csv"
+    assert main(["path", *paths[:2], "--out", str(out)]) == 0
+    said = capsys.readouterr().err
+    assert "–: of one move, which is straight by definition" in said
+    assert "1.000" not in said
+    assert main(["path", *paths, "--out", str(out)]) == 0  # the run went on
+    assert "by definition" not in capsys.readouterr().err
+    assert main(["path", *paths[:2], "--out", str(out)]) == 2  # what came later would be lost
+    assert main(["path", paths[1], *paths[1:], "--out", str(out)]) == 2  # from other weights
+    assert "give another name with --out, or --overwrite" in capsys.readouterr().err
+    out.write_text("mine\n")
+    assert main(["path", *paths, "--out", str(out), "--overwrite"]) == 2
+    assert "is no table of a path" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -163,9 +163,12 @@ GONE: Mapping[str, Mapping[str, str]] = {"agreement": {"members": "JE: moco and 
 #: numbers that are others now, by old table: what marks their rows, and their columns. Of the
 #: blocks of the CNN that lie equally near to one of the transformer's the earlier one is taken now,
 #: and rounding chose before; features that vary by rounding alone (MoCo-v3's CLS token after one
-#: block) have no neighbours now
+#: block) have no neighbours now. Chance of a factor with classes is the share of the test images'
+#: most frequent class now; that of the training images' lay below one divided by their number
 MOVED: Mapping[str, tuple[Mapping[str, str], tuple[str, ...]]] = {
     "cka-distance": ({"row": "objective"}, ("cka", "difference")),
+    "factors": ({"measure": "accuracy"}, ("chance", "decoded")),
+    "factors-depth": ({"measure": "accuracy"}, ("chance", "decoded")),
     "knn-depth": (
         {"model": "scenes_moco_v3", "tap": "blocks.0", "pooling": "cls"},
         ("accuracy", *_ENDS),

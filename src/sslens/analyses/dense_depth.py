@@ -52,7 +52,7 @@ UNITS = (
             " areas of the training images' objects, relative to the image"
         ),
         "miou": "mean IoU over the classes of the test images; empty where none has such objects",
-        "low": "lower end of its 95 % interval over images",
+        "low": "lower end of its 95 % interval over images; empty where a share is 0 or 1",
         "high": "upper end",
         "gain": "mIoU less that of the control with the highest, on the same images",
         "gain_low": "lower end of its 95 % interval over images",
@@ -67,7 +67,11 @@ UNITS = (
         "trained": "training images",
         "small_under": "share of an image's pixels under which an object is small",
         "large_over": "share of an image's pixels over which an object is large",
-        "bound": "mIoU of each patch's most frequent class: the most that such patches allow",
+        "bound": (
+            "mIoU where each patch has its most frequent class: a reference that a prediction may"
+            " exceed"
+        ),
+        "background": "mIoU where all is called background (the first class): the least to beat",
         "accuracy": "share of the test images' pixels that are right",
         "accuracy_low": "lower end of its 95 % interval over images",
         "accuracy_high": "upper end",
@@ -89,7 +93,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("over_last", "over_last_low", "over_last_high", "images"),
     ),
     "probes": (
-        *(*PROBE, "rows", "columns", "dimensions", "trained", "images", "bound"),
+        *(*PROBE, "rows", "columns", "dimensions", "trained", "images", "bound", "background"),
         *("small_under", "large_over"),
         *("accuracy", "accuracy_low", "accuracy_high", "memory", "k"),
         *("penalty", "validation", "converged", "inside", "why"),
@@ -155,7 +159,7 @@ def _list_rows(
             yield from _list_scores(one, best[reading], last[reading])
             yield "probes", one.place | one.head
             for place, name in enumerate(classes):
-                iou = to_estimate(one.overlap.iou[place])
+                iou = to_estimate(one.overlap.iou[place], share=True)
                 row = {"class": name, **iou.columns("iou", ("low", "high"))}
                 yield "classes", one.place | row | {"images": iou.n}
 
@@ -183,7 +187,7 @@ def _list_scores(
     block."""
     for place, size in enumerate(one.sizes):
         score = one.scores[place]
-        numbers = to_estimate(score)
+        numbers = to_estimate(score, share=True)
         gain = Estimate(float("nan"))
         if control is not None:
             gain = to_estimate(score - control.scores[place])

@@ -5,12 +5,13 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from sslens.arguments.options import Text
+from sslens.arguments.spelling import as_option
 from sslens.errors import make_line, make_visible
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def answer_study(
     overwrite: bool = False,
     title: str | None = None,
     notes: Sequence[str] = (),
+    spell: Callable[[str, str | None], str] = as_option,
 ) -> Reply | None:
     """Carry out a study, save its report, and show its answer; None for a dry run, which says the
     plan alone, and in processes that are not the first.
@@ -124,11 +126,11 @@ def answer_study(
         overwrite: whether another study in the folder is replaced.
         title: the title of the report; what was compared unless given.
         notes: what a reader must know first.
+        spell: formats a parameter for the plan.
 
     Raises:
         InputError: something given cannot be used.
     """
-    from sslens.arguments.spelling import as_option
     from sslens.study.out_folders import claim_study
 
     claim_study(asked).require(out, overwrite=overwrite)
@@ -141,7 +143,7 @@ def answer_study(
         notes=notes,
         dry_run=dry_run,
         say=say,
-        spell=as_option,
+        spell=spell,
     )
     if result is None:
         return None

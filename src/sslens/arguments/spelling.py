@@ -1,6 +1,6 @@
 """How the command line spells a parameter of the library, and how a title names models."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 
 def as_option(name: str, value: str | None) -> str:
@@ -18,6 +18,27 @@ def as_option(name: str, value: str | None) -> str:
     if value in (None, "True"):
         return f"--{option}"
     return f"--no-{option}" if value == "False" else f"--{option} {value}"
+
+
+def spell_keys(options: Collection[str]) -> Callable[[str, str | None], str]:
+    """Return how a command that takes a study's keys as KEY=VALUE spells a parameter: its own
+    options as options, and all others as keys.
+
+    Args:
+        options: the names of the command's own options.
+
+    >>> spell = spell_keys({"out"})
+    >>> spell("out", None), spell("limit", "64"), spell("controls", "False"), spell("images", None)
+    ('--out', 'limit=64', 'controls=false', 'images=…')
+    """
+
+    def spell(name: str, value: str | None) -> str:
+        if name in options:
+            return as_option(name, value)
+        shown = "…" if value is None else value.lower() if value in ("True", "False") else value
+        return f"{name}={shown}"
+
+    return spell
 
 
 def name_for_title(sources: Sequence[str]) -> tuple[str, ...]:

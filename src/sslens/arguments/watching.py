@@ -161,6 +161,8 @@ def _describe_path(path: Path) -> str:
     """How straight the weights moved, and how far, by the last record of `path.csv`."""
     import pandas as pd
 
+    from sslens.paths.tables import count_moves
+
     rows = pd.read_csv(path)
     last = rows[rows.record == rows.record.max()].set_index("group")
     parts = [
@@ -171,6 +173,8 @@ def _describe_path(path: Path) -> str:
     if not parts:
         return f"path      the weights did not move; {path}"
     moved = f"; the weights moved by {last.relative['backbone']:.2%} of their norm"
+    if count_moves(rows) == 1:
+        return f"path      one move, which is straight by definition{moved}; {path}"
     return (
         f"path      straightness over {rows.record.max()} epochs, 1 for a straight path:"
         f" {', '.join(parts)}{moved if 'backbone' in last.index else ''}; {path}"

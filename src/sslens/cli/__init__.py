@@ -25,7 +25,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = _run(module, command, given, said)
         return print_reply(result, command=given[0], as_json=as_json, said=said)
     except InputError as error:
-        return _say_error(error.spelt(as_option), given, own=isinstance(error, Mishap))
+        return _say_error(error.spelt(_find_spelling(given)), given, own=isinstance(error, Mishap))
     except KeyboardInterrupt:
         return _say_error(
             "Stopped. Whatever was finished is kept: the same command goes on from there (a"
@@ -129,6 +129,13 @@ def _heed_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _find_spelling(given: Sequence[str]) -> Callable[[str, str | None], str]:
+    """How a command spells parameters: as options, unless it says otherwise (`SPELL`)."""
+    module = plugin("cli", given[0]) if given and given[0] in names("cli") else None
+    spell: Callable[[str, str | None], str] = getattr(module, "SPELL", as_option)
+    return spell
 
 
 def _keep_garbage() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from sslens.arguments.options import Text
+from sslens.arguments.spelling import spell_keys
 from sslens.errors import InputError, make_line
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class Command:
     """Print JSON: the outcome of all, the exit status, and of each condition its numbers."""
 
 
+#: how parameters are spelt here: the study's are keys
+SPELL = spell_keys(Command.__dataclass_fields__)
+
+
 def run(command: Command, line: str, say: Text) -> int:
     """Check; returns the exit status."""
     checked = _check(command, _read_conditions(command.condition), say)
@@ -72,11 +77,9 @@ def _check(
                 " report: give its study.yaml."
             )
         return checking.check_report(command.target, conditions)
-    from sslens.arguments.spelling import as_option
-
     study = read(command.target, command.overrides)
     study.require_sources()
-    return checking.check_study(study, conditions, say=say, spell=as_option) or ()
+    return checking.check_study(study, conditions, say=say, spell=SPELL) or ()
 
 
 def _read_conditions(texts: Sequence[str]) -> "tuple[Condition, ...]":

@@ -47,6 +47,8 @@ class Command:
     as_given: bool = False
     """Keep the order of the files that are named, also of those that a shell made of a glob, and
     leave none of them out; files of a folder are sorted in any case."""
+    overwrite: bool = False
+    """Replace the table of another path in --out; any other file stays."""
 
 
 def run(command: Command, line: str, say: Text) -> Reply:
@@ -63,11 +65,16 @@ def run(command: Command, line: str, say: Text) -> Reply:
             f"{command.out} is named like a checkpoint: give a name that ends in .csv with --out."
         )
 
+    from sslens.paths.path import label_files
+    from sslens.paths.tables import require_same_path
     from sslens.study.measuring import follow
 
+    labels = label_files(order.paths)[1:]
+    require_same_path(command.out, labels, overwrite=command.overwrite)
     say(describe_order(order))
     result = follow(order, command.state)
     table = result.tables.to_tables()["path"]
+    require_same_path(command.out, labels, table, overwrite=command.overwrite)
     table.save(command.out)
     say(summarise(table))
     for note in result.notes[len(order.left_out) :]:  # the others were said with the order
@@ -103,16 +110,21 @@ def describe_order(order: CheckpointOrder) -> str:
 
 
 def summarise(table: "Table") -> str:
-    """Where the path ended, a line a group, for a person."""
+    """Where the path ended, a line a group, for a person; of a group that moved once no
+    straightness, which is 1 by definition."""
+    from sslens.paths.tables import count_moves
     from sslens.report.writing.numbers import spell_relative
 
     frame = table.frame
+    moves = {group: count_moves(frame, group) for group in frame.group.unique()}
     ends = frame[frame.record == frame.record.max()]
     lines = [f"{'':<22}{'parameters':>12}{'displacement':>14}{'relative':>10}{'straightness':>14}"]
     for row in ends.itertuples():
-        straight = "–" if row.straightness != row.straightness else f"{row.straightness:.3f}"
+        straight = "–" if moves[row.group] < 2 else f"{row.straightness:.3f}"
         relative = "–" if row.relative != row.relative else spell_relative(row.relative)
         lines.append(
             f"{row.group:<22}{row.parameters:>12,}{row.displacement:>14.4g}{relative:>10}{straight:>14}"
         )
+    if 1 in moves.values():
+        lines.append("–: of one move, which is straight by definition; give more checkpoints")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ import tyro
 
 from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.options import Text
+from sslens.arguments.spelling import spell_keys
 from sslens.slurm import Slurm
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class Command:
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
+#: how parameters are spelt here: the study's are keys
+SPELL = spell_keys(Command.__dataclass_fields__)
+
+
 def run(command: Command, line: str, say: Text) -> Reply | None:
     """Carry it out; returns the answer with the path of the report."""
     asked = check(command)
@@ -55,6 +60,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         thumbnails=command.thumbnails,
         dry_run=command.dry_run,
         overwrite=command.overwrite,
+        spell=SPELL,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, final
 import pandas as pd
 
 from sslens.comparisons.probing import PLUS, find_settled, judge_gain, read_gain
-from sslens.statistics.estimate import Answer, Contrast, Estimate
+from sslens.statistics.estimate import SMALLEST, Answer, Contrast, Estimate
 from sslens.table import Results
 
 
@@ -25,7 +25,9 @@ class DenseRecommendation:
         answer: whether `best` should replace the last block, as `estimate.decide` has it.
         gain: mean IoU at `best` less that at the last block, on the test images; None where the
             last block is the best.
+        control: the control with the highest mean IoU; empty without controls.
         above_control: mean IoU at `use` less that of the best control; undefined without one.
+        background: mean IoU where all is called background.
         probes: number of linear probes that were chosen from.
     """
 
@@ -36,8 +38,15 @@ class DenseRecommendation:
     miou: Estimate
     answer: Answer
     gain: Contrast | None
+    control: str
     above_control: Estimate
+    background: float
     probes: int
+
+    @property
+    def is_beaten(self) -> bool:
+        """Whether the model is shown to be below a control, so that nothing is recommended."""
+        return self.above_control.find_side(SMALLEST["accuracy"]) == "less"
 
 
 def judge_dense(results: Mapping[str, Results]) -> tuple[DenseRecommendation, ...]:
@@ -58,19 +67,20 @@ def judge_dense(results: Mapping[str, Results]) -> tuple[DenseRecommendation, ..
         return ()
     tables = results["dense-depth"]
     probes, scores = (
-        tables[name][(tables[name].reading == "linear") & ~tables[name].control]
-        for name in ("probes", "scores")
+        tables[name][tables[name].reading == "linear"] for name in ("probes", "scores")
     )
     scores = scores[scores["size"] == "all"]
+    controls = scores[scores.control & scores.miou.notna()]
+    best = "" if controls.empty else str(controls.model[controls.miou.idxmax()])
     found = (
-        _recommend(str(name), rows, scores[scores.model == name])
-        for name, rows in probes.groupby("model", sort=False)
+        _recommend(str(name), rows, scores[scores.model == name], best)
+        for name, rows in probes[~probes.control].groupby("model", sort=False)
     )
     return tuple(one for one in found if one is not None)
 
 
 def _recommend(
-    model: str, probes: pd.DataFrame, scores: pd.DataFrame
+    model: str, probes: pd.DataFrame, scores: pd.DataFrame, control: str
 ) -> DenseRecommendation | None:
     """Recommend a block of one model; None where its last block has no settled probe."""
     settled = probes[find_settled(probes)]
@@ -96,6 +106,8 @@ def _recommend(
         Estimate.from_row(row, "miou", "images", "images", ends=("low", "high")),
         answer,
         gain,
+        control,
         read_gain(row),
+        float(probes.background.iloc[0]),
         len(settled),
     )

@@ -164,11 +164,14 @@ def score_model(
     for grid, names in _group_by_grid(own, joined).items():
         labels = {part: split.count(name, grid, part) for part in ("train", "validation", "test")}
         parts = {tap: _about(name, tap, taps[tap.split(PLUS)[-1]].depth, control) for tap in names}
-        bound = score_patches(labels["test"].majority(), labels["test"]).miou
+        majority = labels["test"].majority()
+        references = (majority, torch.zeros_like(majority))
+        likely, nothing = (score_patches(one, labels["test"]).miou for one in references)
         common = {
             "rows": grid[0],
             "columns": grid[1],
-            "bound": float(bound.value),
+            "bound": float(likely.value),
+            "background": float(nothing.value),
             "trained": len(split.ids["train"]),
             "images": len(split.ids["test"]),
         }
@@ -221,7 +224,7 @@ def _score_nearest(
 
 def _read(overlap: Overlap) -> Row:
     """The pixel accuracy as columns."""
-    return to_estimate(overlap.accuracy).columns("accuracy")
+    return to_estimate(overlap.accuracy, share=True).columns("accuracy")
 
 
 def _about(name: str, tap: str, depth: float, control: bool) -> Row:
@@ -248,10 +251,16 @@ def _group_by_grid(maps: Maps, joined: str | None) -> dict[tuple[int, int], list
     return groups
 
 
-def to_estimate(value: Sampled, images: int | None = None) -> Estimate:
-    """Return a single value with its interval over images."""
-    low, high = (float(end) for end in value.interval())
-    count = images or (value.drawn[0] if value.drawn else value.batches)
+def to_estimate(value: Sampled, *, share: bool = False) -> Estimate:
+    """Return a single value with its interval over images.
+
+    Args:
+        value: the value, such as a difference.
+        share: whether it is a share, with an interval between 0 and 1.
+    """
+    ends = value.share_interval() if share else value.interval()
+    low, high = (float(end) for end in ends)
+    count = value.drawn[0] if value.drawn else value.batches
     return Estimate(float(value.value), low, high, "images", int(count))
 
 

@@ -1,7 +1,7 @@
 """Trained detectors of a study, and how good they are, with intervals over images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -15,7 +15,7 @@ from sslens.comparisons.rows import Row
 from sslens.comparisons.trainings import Sides
 from sslens.data.detections import DetectionSet
 from sslens.statistics.bootstrap import Bootstrapped
-from sslens.statistics.estimate import Estimate
+from sslens.statistics.estimate import NAN, NARROWEST, Estimate
 
 #: what is scored, boxes or masks, and the numbers of each, in the order of
 #: `sslens.scoring.score.PRECISIONS`
@@ -122,14 +122,18 @@ class DetectorSet:
 
 
 def read_number(numbers: Bootstrapped, kind: str, measure: str) -> Estimate:
-    """One of the numbers of a detector, or of a difference of two, with its interval over images.
+    """One of the numbers of a detector, or of a difference of two, with its interval over images;
+    there is none where it is the same in all draws, which tells nothing of other images.
 
     Args:
         numbers: cells [kind, measure].
         kind: one of `KINDS`.
         measure: one of `MEASURES`.
     """
-    return numbers[KINDS.index(kind), MEASURES.index(measure)].estimate()
+    estimate = numbers[KINDS.index(kind), MEASURES.index(measure)].estimate()
+    if estimate.high - estimate.low < NARROWEST:
+        return replace(estimate, low=NAN, high=NAN)
+    return estimate
 
 
 def average_models(

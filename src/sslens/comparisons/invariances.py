@@ -93,7 +93,7 @@ UNITS = {
     "value": "on test images",
     "value_low": "lower end of its 95 % interval over test images",
     "value_high": "upper end",
-    "chance": "share of the training images' more frequent case among the test images; 0 for R²",
+    "chance": "share of the most frequent case or class of the test images; 0 for R²",
     "decoded": "R², or (accuracy − chance) / (1 − chance): 1 all is known, 0 nothing is",
     "decoded_low": "lower end of its 95 % interval over test images",
     "decoded_high": "upper end",

@@ -43,6 +43,8 @@ MAIN: Mapping[str, str] = {
     "probe-depth": "probes",
     "probe-layers": "probes",
 }
+#: numbers that are the same of two models in either order, by their columns
+SYMMETRIC = frozenset({"cka", "deconfounded", "similarity"})
 #: columns that name models
 MODELS = ("model", "model_a", "model_b")
 
@@ -191,7 +193,7 @@ class Place:
     def _choose_rows(self, rows: "pd.DataFrame", what: str) -> "tuple[pd.DataFrame, Where]":
         """The one row that is meant, and the usual values that chose it."""
         chosen: dict[str, str | int | float | bool] = {}
-        for column, value in self.where.items():
+        for column, value in self._order_pair(rows, what).items():
             fitting = rows[_match(rows[column], value)]
             if fitting.empty:
                 there = [str(one) for one in dict.fromkeys(rows[column])]
@@ -214,6 +216,40 @@ class Place:
                 mend=f"say also {_tell_apart(rows, self.column)}",
             )
         return rows, supposed
+
+    def _order_pair(self, rows: "pd.DataFrame", what: str) -> Where:
+        """The values of the row, of two models in the order in which the table has them where the
+        number is the same in either."""
+        if not {"model_a", "model_b"} & set(self.where) or _fits(rows, self.where):
+            return self.where
+        turned = {_turn(column): value for column, value in self.where.items()}
+        if not _fits(rows, turned):
+            return self.where
+        if self.column in SYMMETRIC:
+            return turned
+        raise InputError(
+            f"No row of {what} has {describe(self.where)}, and {self.column} is not the same in the"
+            " other order",
+            mend=f"ask for {describe(turned)}",
+        )
+
+
+def _turn(column: str) -> str:
+    """Name the column of the other one of two models.
+
+    >>> _turn("tap_a"), _turn("tokens")
+    ('tap_b', 'tokens')
+    """
+    return {"_a": f"{column[:-2]}_b", "_b": f"{column[:-2]}_a"}.get(column[-2:], column)
+
+
+def _fits(rows: "pd.DataFrame", where: Where) -> bool:
+    """Whether a row has all these values."""
+    for column, value in where.items():
+        if column not in rows:
+            return False
+        rows = rows[_match(rows[column], value)]
+    return len(rows) > 0
 
 
 def _name_pooling(supposed: dict[str, str | bool], rows: "pd.DataFrame") -> dict[str, str | bool]:

@@ -60,9 +60,9 @@ def find_outlying(name: str, maps: Maps, *, control: bool) -> Iterator[Row]:
 
 
 def _average(shares: Float64[np.ndarray, "image 1"]) -> Estimate:
-    """The mean over images with its interval, which does not reach below 0."""
+    """The mean over images with its interval."""
     draws = Draws.of(len(shares))
     counts = draws.sums(np.ones_like(shares))[:, 0]
     mean = draws.sampled(draws.sums(shares)[:, 0] / counts)
-    low, high = (float(end) for end in mean.interval())
-    return Estimate(float(mean.value), max(0.0, low), high, "images", len(shares))
+    low, high = (float(end) for end in mean.share_interval())
+    return Estimate(float(mean.value), low, high, "images", len(shares))

@@ -50,7 +50,10 @@ UNITS = {
     "length": "sum of the moves until here",
     "step_length": "sum over all steps until here of ‖θ_t − θ_{t−1}‖; empty for files",
     "displacement": "‖θ_e − θ_0‖",
-    "straightness": "displacement / length, 0 to 1; empty where nothing moved",
+    "straightness": (
+        "displacement / length, 0 to 1; empty where nothing moved, and of a single move 1 by"
+        " definition"
+    ),
     "step_straightness": "displacement / step_length, 0 to 1",
     "relative": "displacement / ‖θ_0‖",
     "cosine": "of this move and the one before; empty for the first",
@@ -340,6 +343,17 @@ def list_equal(table: Table) -> list[tuple[str, str]]:
     ]
 
 
+def label_files(paths: Sequence[Path]) -> list[str]:
+    """Name each file: by its name alone where no two are called the same.
+
+    >>> label_files([Path("run/1.pth"), Path("run/2.pth")])
+    ['1.pth', '2.pth']
+    """
+    if len({path.name for path in paths}) == len(paths):
+        return [path.name for path in paths]
+    return [str(path) for path in paths]
+
+
 def measure_path(paths: Sequence[Path], state: str | None = None) -> Table:
     """Measure the path through a run's checkpoints, in the order given, with less than one of them
     in memory (`Checkpoints`).
@@ -362,9 +376,7 @@ def measure_path(paths: Sequence[Path], state: str | None = None) -> Table:
             f" {'is' if len(paths) == 1 else 'are'} given: the weights at the start and at least"
             " one file after that."
         )
-    labels = [str(path) for path in paths]
-    if len({path.name for path in paths}) == len(paths):
-        labels = [path.name for path in paths]
+    labels = label_files(paths)
     run = Checkpoints(paths, state)
     path_parts: list[PathSums] = []
     until, broken = len(paths), None

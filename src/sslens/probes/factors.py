@@ -30,9 +30,7 @@ UNITS = {
     "value": "on test images",
     "low": "lower end of the 95 % interval over test images: Wilson's, or `explained.estimate_r2`",
     "high": "upper end",
-    "chance": (
-        "share of the most frequent class of the training images, among test images; 0 for R²"
-    ),
+    "chance": "share of the most frequent class of the test images; 0 for R²",
     "decoded": (
         "R², or (accuracy − chance) / (1 − chance): 1 where all is known, 0 where nothing is"
     ),
@@ -171,7 +169,7 @@ class _Coded:
             # a class that no training image has is never predicted, and never right
             known = self.test.sum(1) > 0
             right = (predicted.argmax(1) == self.test.argmax(1)) & known
-            chance = float(self.test[:, int(self.targets.sum(0).argmax())].mean())
+            chance = float(self.test.mean(0).max())
             estimate, measure = estimate_share(right.numpy()), "accuracy"
             decoded = (estimate.value - chance) / (1 - chance) if chance < 1 else np.nan
         else:

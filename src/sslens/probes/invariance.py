@@ -251,7 +251,7 @@ class DecodedParameter:
     Attributes:
         measure: "accuracy" of what is done or not done, else "R²".
         estimate: on the test images, with its interval over them.
-        chance: the share of the training images' more frequent case among the test images; 0 of R².
+        chance: the share of the test images' more frequent case, at least a half; 0 of R².
         penalty: λ of the ridge regression, chosen by leaving out each training image.
     """
 
@@ -318,8 +318,8 @@ def decode_parameter(
     if not switch:
         estimate = estimate_r2(truth.numpy(), predicted.numpy())
         return DecodedParameter("R²", estimate, 0.0, LAMBDAS[best])
-    usual = float(targets[learnt].mean() > 0.5)
-    chance = float((truth == usual).double().mean())
+    done = float((truth > 0.5).double().mean())
+    chance = max(done, 1 - done)
     estimate = estimate_share(((predicted > 0.5) == (truth > 0.5))[:, 0].numpy())
     return DecodedParameter("accuracy", estimate, chance, LAMBDAS[best])
 

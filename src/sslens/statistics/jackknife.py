@@ -161,6 +161,33 @@ def compute_unit_ends(
     return np.asarray(np.minimum(low, value)), np.asarray(np.maximum(high, value))
 
 
+def compute_share_ends(
+    value: Float64[np.ndarray, "*cell"],
+    errors: Float64[np.ndarray, "*cell"],
+    freedom: Float64[np.ndarray, "*cell"],
+    level: float = 0.95,
+) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
+    """Compute the interval of each share, such as an IoU, on the scale of its logit: the ends are
+    logit⁻¹(logit p ± t √V / (p (1 − p))), between 0 and 1. They are nan for a share of 0 or 1, and
+    where no part changes it: its error tells nothing of other images there.
+
+    Raises:
+        InputError: the level is not between 0 and 1.
+
+    >>> shares, errors = np.array([0.02, 0.0]), np.array([0.014, 0.0])
+    >>> ends = compute_share_ends(shares, errors, np.full(2, 19.0))  # logit −3.892 ± 1.495
+    >>> [end.round(4).tolist() for end in ends]
+    [[0.0046, nan], [0.0834, nan]]
+    """
+    require_level(level)
+    inside = (value > 0) & (value < 1) & (errors > 0)
+    middle = np.where(inside, value, 0.5)
+    half = scipy.special.stdtrit(freedom, (1 + level) / 2) * errors / (middle * (1 - middle))
+    centre = scipy.special.logit(middle)
+    low, high = (scipy.special.expit(centre + sign * half) for sign in (-1, 1))
+    return np.where(inside, low, np.nan), np.where(inside, high, np.nan)
+
+
 def compute_p(
     value: Float64[np.ndarray, "*cell"],
     errors: Float64[np.ndarray, "*cell"],

@@ -21,6 +21,7 @@ from sslens.statistics.jackknife import (
     compute_errors,
     compute_freedom,
     compute_p,
+    compute_share_ends,
     require_level,
 )
 
@@ -213,6 +214,17 @@ class Sampled:
         """
         ends = compute_ends(self.value, self.errors(), compute_freedom(self.share), level)
         return self._within_reach(*ends)
+
+    def share_interval(
+        self, level: float = 0.95
+    ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
+        """Compute the ends of the interval of each value that is a share, which lie between 0 and
+        1; nan for a share of 0 or 1 (`jackknife.compute_share_ends`).
+
+        Raises:
+            InputError: the level is not between 0 and 1.
+        """
+        return compute_share_ends(self.value, self.errors(), compute_freedom(self.share), level)
 
     def p(self) -> Float64[np.ndarray, "*cell"]:
         """Compute the two-sided p-value of the hypothesis that the true value is 0, cell by cell.

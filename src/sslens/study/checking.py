@@ -1,6 +1,6 @@
 """Holding conditions against a study, which is computed for them, or against a finished report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,8 +43,29 @@ def check_report(folder: Path, conditions: Sequence[Condition] = ()) -> tuple[Ch
     """
     results = read_tables(folder)
     every = require_conditions((*read_conditions(folder), *conditions))
+    _require_results(every, results, folder)
     evidence = Evidence(results, read_verdicts(folder), _spell, _spell_effect)
     return tuple(condition.check(evidence) for condition in every)
+
+
+def _require_results(
+    conditions: Sequence[Condition], results: "Mapping[str, Results]", folder: Path
+) -> None:
+    """Refuse conditions on analyses that a report does not have: nothing is computed for it.
+
+    Raises:
+        InputError: there are no results of an analysis.
+    """
+    for condition in conditions:
+        needed = condition.list_analyses(()) if isinstance(condition, BoundCondition) else ()
+        lacking = [name for name in needed if name not in results]
+        if lacking:
+            study = f"{folder / 'study.yaml'} 'analyses=[{', '.join([*results, *lacking])}]'"
+            raise InputError(
+                f'The condition "{condition.words}" reads {lacking[0]}, of which {folder} has no'
+                " results",
+                mend=f"compute it with sslens check {study}",
+            )
 
 
 def check_study(

@@ -259,15 +259,14 @@ class Result:
         """
         from sslens.report.writing.answer import Told, write_answer
         from sslens.report.writing.invariance_grid import make_grid
-        from sslens.report.writing.left_over import write_left
+        from sslens.report.writing.left_over import write_changes
         from sslens.study.report_files import ANSWER
 
         findings = [sentences[0] for sentences in self.findings.values() if sentences]
         if not findings:
             findings = _list_lines(self.answered.frame, width) or [self._point_to_tables(path)]
         choice = "" if self.front is None else self.front.choice
-        matched = "cka-finetune/matched"
-        changes = write_left(self.tables[matched], width) if matched in self.tables else ""
+        changes = write_changes(self.tables.to_tables(), width)
         grid = None
         if len(findings) == 1 and INVARIANCES in self.tables:  # else other answers would be lost
             grid = make_grid(self.tables[INVARIANCES], f"tables/{INVARIANCES}.csv" if path else "")

@@ -116,7 +116,7 @@ class Told:
         path: where the report is; empty where nothing was saved.
         saved: the name of the file with all rows; empty where there is none.
         choice: which model to use, or why none is to be preferred; empty where nothing is said.
-        changes: what became of models by fine-tuning; empty where nothing is said.
+        changes: what became of models by fine-tuning, or how they segment, line by line.
         grid: what is shown in the place of the findings where it fits.
     """
 
@@ -212,13 +212,13 @@ def _list_cautions(told: Told) -> list[str]:
 def _write_body(
     rows: Sequence[Mapping[str, Any]], told: Told, width: int, room: int
 ) -> list[AnswerLine]:
-    """Write the table, with what became of models by fine-tuning above it where that leaves the
-    room of no model."""
+    """Write the table, with what is told of changes above it where that leaves the room of no
+    model."""
     body = _write_table(rows, told, width, room)
-    changes = [AnswerLine(text, "finding") for text in wrap(set_minus(told.changes), width)[:1]]
+    changes = [AnswerLine(set_minus(text), "finding") for text in told.changes.splitlines()]
     if not changes:
         return body
-    less = _write_table(rows, told, width, room - 1)
+    less = _write_table(rows, told, width, room - len(changes))
     return [*changes, *less] if _count_models(body) == _count_models(less) else body
 
 

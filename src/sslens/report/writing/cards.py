@@ -7,6 +7,7 @@ from sslens.comparisons.probing import PLUS
 from sslens.comparisons.readings import name_pooling
 from sslens.report.front.screen import Card
 from sslens.report.writing.advice import name_probe, write_untrained
+from sslens.report.writing.dense_advice import spell_background
 from sslens.report.writing.numbers import spell_count, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Answer, Contrast, Estimate
 
@@ -45,17 +46,22 @@ def write_card(one: Recommendation, *, places: bool = False) -> Card:
 
 
 def write_dense_card(one: DenseRecommendation) -> Card:
-    """Write what to use of one model for dense tasks."""
+    """Write what to use of one model for dense tasks; nothing where it is shown to be below a
+    control."""
     taps = one.use.replace(PLUS, " and ")
     best = f"patch tokens at {one.best.replace(PLUS, ' and ')}"
+    probe = f"linear probe of the patch tokens at {taps}"
+    miou = f"mIoU {spell_share(one.miou)}"
     above = one.above_control
     return Card(
         f"{one.model}, dense tasks",
-        f"a linear probe of the patch tokens at {taps}: mIoU {spell_share(one.miou)}",
+        f"nothing recommended: a {probe} has {miou}" if one.is_beaten else f"a {probe}: {miou}",
         _write_gain(one.answer, one.gain),
-        f"{spell_points(above)} over the best control" if above.defined else "",
+        _write_over(above, one.control) if above.defined else "",
         f"chosen of {one.probes} probes on held-out images, judged on {spell_count(one.miou.n)};"
-        f" {_name_both(best, f'the last block, {one.usual}')}",
+        f" {_name_both(best, f'the last block, {one.usual}')}; the least to beat is"
+        f" {spell_background(one.background)}",
+        _beats_pixels(above) if above.defined else None,
     )
 
 
@@ -99,15 +105,22 @@ def _write_pixels(one: Recommendation) -> str:
     if gain is None:
         return beside.removeprefix("; ")
     side, spelt = gain.find_side(SMALLEST["accuracy"]), spell_points(gain)
-    if side == "more":
-        return f"{spelt} over raw pixels{beside}"
     if side in ("less", "the same"):
         return f"nothing beats raw pixels ({spelt}){beside}"
-    return f"undecided against raw pixels ({spelt}){beside}"
+    return f"{_write_over(gain, 'raw pixels')}{beside}"
+
+
+def _write_over(gain: Estimate, control: str) -> str:
+    """Write what is gained over a control, or that the control is not beaten."""
+    side, spelt = gain.find_side(SMALLEST["accuracy"]), spell_points(gain)
+    if side in ("less", "the same"):
+        word = "below" if side == "less" else "no better than"
+        return f"{word} {control}, the best control ({spelt})"
+    return f"{spelt} over {control}" if side == "more" else f"undecided against {control} ({spelt})"
 
 
 def _beats_pixels(gain: Estimate | None) -> bool | None:
-    """Whether a choice beats raw pixels; None where that is not known or undecided."""
+    """Whether a choice beats a control; None where that is not known or undecided."""
     if gain is None:
         return None
     side = gain.find_side(SMALLEST["accuracy"])

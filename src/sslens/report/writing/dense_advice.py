@@ -5,27 +5,44 @@ from collections.abc import Sequence
 from sslens.comparisons.dense_advice import DenseRecommendation
 from sslens.comparisons.probing import PLUS
 from sslens.report.writing.numbers import compare, spell_count, spell_points, spell_share
+from sslens.statistics.estimate import Estimate
 
 
 def sentences(recommendations: Sequence[DenseRecommendation]) -> tuple[str, ...]:
     """Write one recommendation per model, then how they were made; nothing if there are none."""
     if not recommendations:
         return ()
+    first = recommendations[0]
     how = (
         "For dense tasks each block was chosen on held-out training images, and is judged on"
-        f" {spell_count(recommendations[0].miou.n)} test images by mIoU, with a converged linear"
-        " probe of the frozen patch tokens; a detector or decoder on top, or fine-tuning, may order"
-        " the blocks otherwise."
+        f" {spell_count(first.miou.n)} test images by mIoU, with a converged linear probe of the"
+        f" frozen patch tokens; the least to beat is {spell_background(first.background)}; a"
+        " detector or decoder on top, or fine-tuning, may order the blocks otherwise."
     )
     return (*(_write(one) for one in recommendations), how)
 
 
+def spell_background(miou: float) -> str:
+    """Say what calling everything background has.
+
+    >>> spell_background(0.475)
+    '47.5%, that of calling everything background'
+    """
+    return f"{spell_share(Estimate(miou))}, that of calling everything background"
+
+
 def _write(one: DenseRecommendation) -> str:
-    """Write the recommendation for one model."""
+    """Write the recommendation for one model; none where it is shown to be below a control."""
     miou = f"mIoU {spell_share(one.miou)}"
     after = ""
     if one.above_control.defined:
-        after = f"; it is {compare(one.above_control, 'the best control', 'accuracy')}"
+        against = compare(one.above_control, f"{one.control}, the best control", "accuracy")
+        after = f"; it is {against}"
+    if one.is_beaten:
+        return (
+            f"{one.model}: for dense tasks nothing is recommended: the patch tokens at"
+            f" {_join(one.use)} have {miou}{after}."
+        )
     if one.gain is None:
         return (
             f"{one.model}: for dense tasks use the patch tokens at {one.usual}, the last block:"

@@ -53,12 +53,37 @@ def _write_last(linear: pd.DataFrame, probes: pd.DataFrame) -> str:
     if not controls.empty:
         best = controls.loc[controls.miou.idxmax()].to_dict()
         parts.append(f"of the controls at best {best['model']} {spell_share(_read(best))}")
-    bound = spell_share(Estimate(float(probes.bound.iloc[0])))
+    reference, nothing = (
+        spell_share(Estimate(float(probes[name].iloc[0]))) for name in ("bound", "background")
+    )
     return (
         "By a linear probe of the last block images are segmented with an mIoU of:"
         f" {'; '.join(parts)};"
-        f" the patches of {probes.model.iloc[0]} allow {bound} at most{_name_sizes(probes)}."
+        f" to call everything background has {nothing}, the least to beat;"
+        f" to give each patch of {probes.model.iloc[0]} its most frequent class has {reference},"
+        f" which a prediction may exceed{_name_sizes(probes)}."
     )
+
+
+def write_line(scores: pd.DataFrame) -> str:
+    """Write the mIoU after the last block of each model, and of the best control, for a terminal.
+
+    >>> row = {"model": "mae", "control": False, "tap": "blocks.5", "depth": 1.0, "images": 20}
+    >>> row |= {"reading": "linear", "size": "all", "miou": 0.5, "low": 0.45, "high": 0.55}
+    >>> write_line(pd.DataFrame([row, row | {"model": "pixels", "control": True, "low": 0.4}]))
+    'mIoU of patches, last block: mae 50.0% [45.0%, 55.0%]; best control pixels 50.0% [40.0%, ...'
+    """
+    alone = ~scores.tap.str.contains(PLUS, regex=False)
+    linear = scores[alone & scores.miou.notna() & (scores.reading == "linear")]
+    linear = linear[linear["size"] == "all"]
+    studied = linear[~linear.control].groupby("model", sort=False)
+    last = [(name, _list_rows(rows, "all")[-1]) for name, rows in studied]
+    parts = [", ".join(f"{name} {spell_share(_read(row))}" for name, row in last)]
+    controls = linear[linear.control]
+    if len(controls):
+        best = controls.loc[controls.miou.idxmax()].to_dict()
+        parts.append(f"best control {best['model']} {spell_share(_read(best))}")
+    return f"mIoU of patches, last block: {'; '.join(parts)}." if last else ""
 
 
 def _write_best(linear: pd.DataFrame) -> str:

@@ -110,9 +110,10 @@ def _write_run(model: str, rows: pd.DataFrame) -> str:
     if not kinds:
         return f"{model} did not move."
     parts = [f"{kind} {spell(Estimate(ends.straightness[kind]))}" for kind in kinds]
-    sentence = (
-        f"{model}: straightness after {_count_moves(rows)} epochs or checkpoints {', '.join(parts)}"
-    )
+    moves = _count_moves(rows)
+    sentence = f"{model}: straightness after {moves} epochs or checkpoints {', '.join(parts)}"
+    if moves == 1:
+        sentence = f"{model}: one move, which is straight by definition"
     distance = Estimate(ends.relative[kinds[0]])
     if not distance.defined:
         return f"{sentence}."

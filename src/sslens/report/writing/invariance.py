@@ -1,6 +1,6 @@
 """Sentences about the analysis invariance."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -149,46 +149,78 @@ def _list_controls(rows: pd.DataFrame) -> str:
 
 
 def _write_equivariances(frame: pd.DataFrame) -> str:
-    """What moves the last layer far while all images move together, or as a linear map says."""
-    parts, rest = [], []
-    for name, rows in _group(frame):
-        told = []
-        for row in rows:
-            gain = Estimate.from_row(row, "equivariance", "images", "tested")
-            together = row["cka"] >= TOGETHER and row["invariance"] <= FAR
-            if together:
-                cka = Estimate.from_row(row, "cka", "minibatches", "minibatches")
-                told.append((row["cka"], f"{_name(row)} (CKA {spell(cka)})"))
-            elif gain.find_side(SMALLEST["r2"]) == "more" and row["linear"] >= FAR:
-                level = spell_level(float(row["linear"]))
-                told.append((row["linear"], f"{_name(row)} (a linear map has R² {level})"))
-        told.sort(reverse=True)
-        if told:
-            parts.append(f"{name} {', '.join(text for _, text in told[:NAMED])}")
-        else:
-            rest.append(name)
-    if rest:
-        parts.append(f"{list_names(rest)} none clearly")
-    return f"Transforms that the last layer follows, all images together: {'; '.join(parts)}."
+    """What moves the last layer far while all images move together, or as a linear map says, with
+    the highest number of a control."""
+
+    def choose(row: Row) -> str:
+        if row["cka"] >= TOGETHER and row["invariance"] <= FAR:
+            return "cka"
+        gain = Estimate.from_row(row, "equivariance", "images", "tested")
+        followed = gain.find_side(SMALLEST["r2"]) == "more" and row["linear"] >= FAR
+        return "linear" if followed else ""
+
+    told = _write_told(frame, choose, "none clearly")
+    fitted = spell_count(int(frame.trained.iloc[0]), "image")
+    return (
+        "Transforms that the last layer follows, all images together (CKA, or R² of a linear map"
+        f" fitted to {fitted}): {told}."
+    )
 
 
 def _write_decoded(results: Results) -> str:
-    """What was done to an image, as far as the last layer tells it."""
+    """What was done to an image, as far as the last layer is shown to tell it, with the highest
+    number of a control."""
     if "decoded" not in results:
         return ""
     frame = results["decoded"]
-    parts = []
-    for name, rows in _group(frame[frame.main & frame["last"]]):
-        told = sorted(rows, key=lambda row: -float(row["decoded"]))[:NAMED]
-        spelt = [
-            f"{_name(row)} {spell(Estimate.from_row(row, 'decoded', 'images', 'tested'))}"
-            for row in told
-        ]
-        parts.append(f"{name} {', '.join(spelt)}")
-    return (
-        "What was done to an image is decoded best (1 all, 0 nothing beyond chance):"
-        f" {'; '.join(parts)}."
-    )
+
+    def choose(row: Row) -> str:
+        told = Estimate.from_row(row, "decoded", "images", "tested")
+        return "decoded" if told.find_side(SMALLEST["r2"]) == "more" else ""
+
+    told = _write_told(frame[frame.main & frame["last"]], choose, "nothing that is decided")
+    return f"What was done to an image is decoded beyond chance (1 all, 0 nothing): {told}."
+
+
+def _write_told(frame: pd.DataFrame, choose: Callable[[Row], str], nothing: str) -> str:
+    """Write which transforms of each model are to be told, those with the highest numbers, then the
+    controls' highest numbers at these transforms.
+
+    Args:
+        frame: the rows of the last layer.
+        choose: the column that a row is to be told by; empty where it is not to be told.
+        nothing: what is written of models without such a row.
+    """
+    parts, rest = [], []
+    named: dict[tuple[str, str, float], str] = {}
+    for name, rows in _group(frame):
+        told = [(column, row) for row in rows if (column := choose(row))]
+        told.sort(key=lambda pair: -float(pair[1][pair[0]]))
+        for column, row in told[:NAMED]:
+            named[column, str(row["transform"]), float(row["strength"])] = _name(row)
+        spelt = [f"{_name(row)} {_spell_told(column, row)}" for column, row in told[:NAMED]]
+        if spelt:
+            parts.append(f"{name} {', '.join(spelt)}")
+        else:
+            rest.append(name)
+    parts += [f"{list_names(rest)} {nothing}"] if rest else []
+    best = []
+    for (column, transform, strength), label in named.items():
+        same = (frame["transform"] == transform) & (frame.strength == strength)
+        controls = frame[same & frame.control & frame[column].notna()]
+        if len(controls):
+            row = controls.loc[controls[column].idxmax()].to_dict()
+            best.append(f"{label} {row['model']} {_spell_told(column, row)}")
+    if best:
+        parts.append(f"of the controls at best {', '.join(best)}")
+    return "; ".join(parts)
+
+
+def _spell_told(column: str, row: Row) -> str:
+    """A number by which a transform is told, with its interval."""
+    kind = {"cka": "CKA ", "linear": "R² "}.get(column, "")
+    over, count = ("minibatches", "minibatches") if column == "cka" else ("images", "tested")
+    return f"{kind}{spell(Estimate.from_row(row, column, over, count))}"
 
 
 def _write_factors(results: Results) -> str:

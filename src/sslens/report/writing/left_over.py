@@ -1,4 +1,5 @@
-"""What fine-tuning left of each model, in a line of a terminal."""
+"""What a terminal shows beside the table of the answer: what fine-tuning left of each model, and
+how the models segment."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,10 +7,31 @@ from typing import Any
 import pandas as pd
 
 from sslens.comparisons.pairs import read_cka
+from sslens.report.writing.answer_notes import cut
+from sslens.report.writing.dense_depth import write_line
 from sslens.report.writing.numbers import spell
+from sslens.table import Table
 
 #: models that are named
 NAMED = 3
+#: the tables that are told
+MATCHED, SEGMENTED = "cka-finetune/matched", "dense-depth/scores"
+
+
+def write_changes(tables: Mapping[str, Table], width: int) -> str:
+    """Write what fine-tuning left of each model in a line, and how well each segments in two at
+    most; empty where neither is known.
+
+    Args:
+        tables: all tables by their names.
+        width: letters of a line.
+    """
+    lines = []
+    if MATCHED in tables and (left := write_left(tables[MATCHED].frame, width)):
+        lines.append(left)
+    if SEGMENTED in tables:
+        lines += cut(write_line(tables[SEGMENTED].frame), width, 2, " … (whole in the report)")
+    return "\n".join(lines)
 
 
 def write_left(matched: pd.DataFrame, width: int) -> str:

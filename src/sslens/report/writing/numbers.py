@@ -64,10 +64,21 @@ def spell_share(estimate: Estimate) -> str:
 
     >>> spell_share(Estimate(0.5, 0.375, 0.625, "images", 64)), spell_share(Estimate(0.5))
     ('50.0% [37.5%, 62.5%]', '50.0%')
+    >>> spell_share(Estimate(3e-6, 0.0, 8e-6, "images", 64))
+    '0.0% [0.0%, <0.1%]'
     """
     if math.isnan(estimate.low):
         return f"{estimate.value:.1%}"
-    return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
+    low, high = _spell_percents(estimate)
+    return f"{estimate.value:.1%} [{low}%, {high}%]"
+
+
+def _spell_percents(share: Estimate, decimals: int = 1) -> tuple[str, str]:
+    """The ends of the interval of a share in percent; an upper end above 0 that is rounded to 0
+    has a <, for an interval of no width would be read as a certainty."""
+    low, high = (f"{100 * end:.{decimals}f}" for end in (share.low, share.high))
+    small = share.high > 0 and float(high) == 0
+    return low, f"<{10.0**-decimals:g}" if small else high
 
 
 def spell_cell(share: Estimate, decimals: int = 1) -> str:
@@ -78,8 +89,8 @@ def spell_cell(share: Estimate, decimals: int = 1) -> str:
     >>> spell_cell(Estimate(0.5, 0.376, 0.624, "images", 64), decimals=0)
     '50.0 [38, 62]'
     """
-    ends = (f"{100 * end:.{decimals}f}" for end in (share.low, share.high))
-    return f"{100 * share.value:.1f}" + ("" if math.isnan(share.low) else f" [{', '.join(ends)}]")
+    ends = ", ".join(_spell_percents(share, decimals))
+    return f"{100 * share.value:.1f}" + ("" if math.isnan(share.low) else f" [{ends}]")
 
 
 def spell_margin(share: Estimate) -> str:
