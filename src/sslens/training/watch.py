@@ -219,7 +219,8 @@ class EncoderLooks:
         Returns:
             "spread", from 0 to 1; "rank_cls" and "rank_patch" (or "rank_mean"), the effective ranks
                 (`sslens.probes.effective_rank`); and with held-out images "knn_cls" and "knn_patch"
-                (or "knn_mean"), the shares of the queries that are classified right. Empty where a
+                (or "knn_mean"), the shares of the queries that are classified right, and
+                "knn_images", the number of the queries. Empty where a
                 feature is not finite.
         """
         model = copy_encoder(encoder, self.transform)
@@ -274,7 +275,7 @@ class EncoderLooks:
                 queries[name], bank[name], labels, k=self.held.k, temperature=TEMPERATURE
             )
             numbers[f"knn_{name}"] = float((predicted == truth).mean())
-        return numbers
+        return numbers | {"knn_images": float(len(truth))}
 
 
 def _poolings(features: Mapping[str, Tensor]) -> list[str]:
