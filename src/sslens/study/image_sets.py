@@ -192,15 +192,13 @@ def match_bank(
     Raises:
         InputError: there are images of a class that the bank does not have; it is named.
     """
-    from sslens.data.classes import match_classes
+    from sslens.data.classes import match_classes, require_labels
 
     if bank is None or images.labels is None:
         return images, bank
     if bank.labels is None:
-        raise InputError(
-            f"The images of {bank_source} have no classes, and a bank votes on them",
-            mend="give a {bank} with a subfolder a class, or an index file with labels",
-        )
+        mend = "give a {bank} with a subfolder a class, or an index file with labels"
+        require_labels(bank, "a bank votes on them", mend, name=bank_source)
     return match_classes(images, bank)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sslens.capture import FeatureReducer, collect
+from sslens.data.classes import require_labels
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
@@ -53,11 +54,8 @@ class HeldOut:
 
     def __post_init__(self) -> None:
         for images in (self.queries, self.bank):
-            if images.labels is None:
-                raise InputError(
-                    f"The images of {images.name} have no classes: k-NN wants labelled ones, a"
-                    " subfolder a class."
-                )
+            mend = "give a folder with a subfolder a class, or an index file with labels"
+            require_labels(images, "k-NN wants them", mend)
             if len(images) < SMALLEST:
                 raise InputError(
                     f"{len(images)} of {images.name} are too few images for k-NN",
