@@ -19,6 +19,7 @@ from sslens.data.folders import FolderImages, check, from_folder
 from sslens.data.images import from_arrays
 from sslens.data.transform import THIN, EvalTransform
 from sslens.errors import InputError
+from sslens.methods.labels import class_names
 from sslens.store import home
 
 OLD = 1_600_000_000  # seconds; old enough for a time stamp to be trusted
@@ -326,7 +327,10 @@ class TestIndexFile:
             ("path\nall/0.dat\nall/1.dat\nall/0.dat\n", 'lists "all/0.dat" in the lines 2, 4'),
             ("path\nall/0.dat\n./all/0.dat\n", r'lists "all/0.dat" in the lines 2, 3'),
             ("path,label\nall/0.dat,heron, grey\n", "has 3 cells in line 2, and 2 in its first"),
-            ("path\nall/0.dat\nall/9.dat\n", r"all/9\.dat cannot be decoded \(No such file"),
+            (
+                "path\nall/0.dat\nall/9.dat\n",
+                r"all/9\.dat cannot be decoded \(No such .* its line from index",
+            ),
             ('path\n"all/0.dat\n', "cannot be read as CSV"),
             ("path\nall/\0.dat\n", "holds zeros"),
         ],
@@ -334,6 +338,17 @@ class TestIndexFile:
     def test_what_is_wrong_is_said(self, photos: Path, text: str, said: str) -> None:
         with pytest.raises(InputError, match=said):
             open_images(self.write(photos, text), minimum=1)
+
+    def test_columns_that_are_not_read_are_named(self, photos: Path) -> None:
+        lines = [f"all/{n}.dat,{'cat' if n % 2 else 'dog'},train" for n in range(6)]
+        file = self.write(photos, "\n".join(["path,klass,splitt", *lines]))
+        images = open_images(file)
+        told = f'{file} has no column of labels, and "klass", "splitt" are not read: if the images'
+        assert images.notes[0].startswith(f"{told} have classes, name the column one of label, cl")
+        with pytest.raises(InputError, match=r"are not read.* have no classes, and a probe learns"):
+            class_names("a probe", images)
+        with pytest.raises(InputError, match=r'no column of splits, of which "val" is .* "splitt"'):
+            open_images(f"{file}:val")
 
     def test_files_that_are_no_text(self, photos: Path) -> None:
         (photos / "latin.csv").write_bytes(b"path\ncaf\xe9.png\n")

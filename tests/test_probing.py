@@ -169,7 +169,7 @@ def test_what_a_model_lacks_is_refused() -> None:
         Augmented(model, images, [("blocks.9", "cls")])
     with pytest.raises(InputError, match="no features norm/flat"):
         Augmented(model, images, [("norm", "flat")])
-    with pytest.raises(InputError, match="has no classes"):
+    with pytest.raises(InputError, match="have no classes"):
         Augmented(model, from_arrays(np.zeros((4, 8, 8), np.uint8)), [LAST])
 
 

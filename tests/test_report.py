@@ -288,7 +288,8 @@ def test_a_table_shows_its_first_rows_and_links_the_whole(page: str) -> None:
     assert f"the first {SHOWN} of {COUNT} rows" in page
     assert 'href="tables/cka-blocks.csv"' in page
     assert '<td class="n">0.1235</td>' in page
-    assert '<td class="n undefined">undefined</td>' in page
+    assert '<td class="n"></td>' in page
+    assert "; empty where a number was not measured or is undefined</caption>" in page
 
 
 def unpack(packed: Packed) -> np.ndarray:

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 
 import sslens
 from forks import together
-from sslens.arguments.watching import WatchOptions, open_held_out, write_report
+from sslens.arguments.answers import describe_training
+from sslens.arguments.watching import WatchOptions, describe_kept, open_held_out, write_report
 from sslens.cli import main
 from sslens.data.images import ImageSet, from_arrays
 from sslens.errors import InputError, Interrupted
@@ -462,7 +463,9 @@ def test_looks_of_a_run_in_bfloat16_are_those_of_the_file_in_float32(tmp_path: P
     logged = lines(tmp_path)[-1]
     assert {name: logged[name] for name in numbers} == numbers
     page = write_report(tmp_path, "mae", "sslens pretrain mae", held=HELD).read_text()
-    assert "k-NN by the CLS token (k = 20, temperature 0.07, features in float32) has" in page
+    assert (
+        "k-NN by the CLS token (k = 20, temperature 0.07, features in float32) at the end:" in page
+    )
 
 
 @pytest.mark.parametrize(
@@ -484,7 +487,7 @@ def test_looking_changes_nothing_and_processes_share_it(
     state = torch.get_rng_state()
     found = EncoderLooks(HELD, IMAGES, make_transform(32), family).look(encoder, "cpu")
     expected = {f"{what}_{pooling}" for what in ("knn", "rank") for pooling in poolings}
-    assert found.keys() == expected | {"spread"}
+    assert found.keys() == expected | {"spread", "knn_images"}
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in encoder.modules()] == modes
     assert [p.requires_grad for p in encoder.parameters()] == trained
@@ -609,10 +612,24 @@ def test_the_curves_are_those_of_the_log() -> None:
     said = curves.findings(table)
     assert said[-1] == "The loss went from 2 (step 5) to 0.5 (step 20)."
     assert said[0].startswith(
-        "k-NN by the CLS token has 25.0% of the held-out images right at the end; the best was"
-        " 50.0%"
+        "Accuracy of k-NN by the CLS token at the end: 25.0% of the held-out images; the best of 2"
+        " looks was 50.0%, after epoch 1"
     )
     assert curves.warnings(log) == ("It stands still.",)
+
+
+def test_accuracies_of_knn_have_their_images_interval_and_chance(
+    healthy: dict[str, tuple[Path, list[str]]],
+) -> None:
+    out, _ = healthy["dino"]
+    last, count = curves.read_last(lines(out)), len(HELD.queries)
+    told = rf" [\d.]+% \[[\d.]+%, [\d.]+%\] of the {count} held-out images \(always the most"
+    said = curves.findings(curves.compute(lines(out)), held=HELD)
+    assert re.match(rf"Accuracy of k-NN by the CLS token \(k = .+\) at the end:{told}", said[0])
+    assert re.match(rf"k-NN      CLS token:{told}", describe_kept(out, held=HELD)[0])
+    reply = describe_training(out, out, held=HELD)["last"]
+    assert last["knn_images"] == reply["knn_images"] == count
+    assert reply["knn_cls_low"] < reply["knn_cls"] < reply["knn_cls_high"]
 
 
 def test_one_point_is_no_course_and_the_method_speaks_of_what_is_there() -> None:
@@ -680,6 +697,9 @@ def test_the_command_says_what_is_also_trained_on(
         r"k-NN on (\d+) images by \d+ \(.+\); \1 of them are also trained on", found.err
     )
     assert "knn_cls 0" in found.err
+    assert re.search(
+        r"k-NN      CLS token: .+% \[.+%, .+%\] of the \d+ held-out images \(always", found.err
+    )
     assert found.out.splitlines() == [str(Path("run/last.safetensors"))]
     assert Path("run/report/report.html").exists()
     assert "knn_patch" in (tmp_path / "run/log.jsonl").read_text()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sslens.report.writing.answer import AnswerLine
     from sslens.study import Result, Study
     from sslens.training.curves import Judged
+    from sslens.training.watch import HeldOut
 
 #: how a terminal shows what is not a row of a model: bold, underlined, faint
 STYLES = {"title": "1", "choice": "1", "head": "4", "control": "2", "note": "2"}
@@ -151,28 +152,36 @@ def answer_study(
     return reply_with(result, path, say)
 
 
-def describe_training(out: Path, report: Path, judged: "Judged | None" = None) -> Mapping[str, Any]:
+def describe_training(
+    out: Path, report: Path, judged: "Judged | None" = None, held: "HeldOut | None" = None
+) -> Mapping[str, Any]:
     """What became of a training, as JSON values: the last value of everything that its log tells,
-    with the interval of a classifier's accuracy, and its warnings.
+    with the intervals of the accuracies of a classifier and of k-NN, and its warnings.
 
     Args:
         out: the folder of the run.
         report: the page about it.
         judged: the images that a classifier's accuracy is of.
+        held: the images of k-NN.
     """
+    from sslens.training import curves
     from sslens.training.folder import RunFolder
 
-    last: dict[str, Any] = {}
-    warnings = []
-    for line in RunFolder(out, {}).lines():
-        warnings += [line["warning"]] if "warning" in line else []
-        last |= {name: value for name, value in line.items() if name not in ("warning", "time")}
+    lines = RunFolder(out, {}).lines()
+    last = curves.read_last(lines)
     if judged is not None and "top1" in last:
         top = judged.estimate(float(last["top1"]))
         last |= {"top1_low": top.low, "top1_high": top.high, "top1_images": judged.count}
         last["chance"] = judged.chance
+    if held is not None:
+        last |= curves.estimate_knn(last, held)
     finite = {name: _make_finite(value) for name, value in last.items()}
-    return {"run": str(out), "report": str(report), "last": finite, "warnings": warnings}
+    return {
+        "run": str(out),
+        "report": str(report),
+        "last": finite,
+        "warnings": list(curves.warnings(lines)),
+    }
 
 
 def read_rows(path: Path) -> list[Mapping[str, Any]]:

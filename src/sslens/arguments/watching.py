@@ -87,22 +87,29 @@ def describe_trained(held_out: "ImageSet", images: "ImageSet") -> str:
     )
 
 
-def describe_kept(out: Path, judged: "Judged | None" = None) -> list[str]:
-    """Say how good the last model is, first of all; then which models a run kept, which of them its
-    folder stands for, and how straight the path of its weights was, where these are known.
+def describe_kept(
+    out: Path, judged: "Judged | None" = None, held: "HeldOut | None" = None
+) -> list[str]:
+    """Say how good the last model is, first of all, by its classifier and by k-NN; then
+    which models a run kept, which of them its folder stands for, and how straight the path of its
+    weights was, where these are known.
 
     Args:
         out: the folder of the run.
         judged: the held-out images, for the interval of the accuracy.
+        held: the images of k-NN, where they were measured.
     """
-    from sslens.training.curves import describe_accuracy
+    from sslens.training.curves import describe_accuracy, describe_knn, read_last
     from sslens.training.folder import RunFolder
     from sslens.training.run_files import BEST, PATH
 
     lines = []
-    looks = [line for line in RunFolder(out, {}).lines() if "top1" in line]
+    log = RunFolder(out, {}).lines()
+    looks = [line for line in log if "top1" in line]
     if looks:
         lines.append(f"top-1     {describe_accuracy(float(looks[-1]['top1']), judged)}")
+    if held is not None:
+        lines += [f"k-NN      {told}" for told in describe_knn(read_last(log), held)]
     if looks and (out / BEST).is_file():
         best, last = max(looks, key=lambda line: float(line["top1"])), looks[-1]
         top = [f"{float(line['top1']):.1%} after epoch {line['epoch']:g}" for line in (best, last)]
@@ -249,7 +256,7 @@ def write_report(
         "training",
         curves.TITLE,
         curves.write_caption(table),
-        curves.findings(table, judged, "" if held is None else held.describe_votes()),
+        curves.findings(table, judged, held),
         Results({"curves": table}),
         curves.draw(table),
     )

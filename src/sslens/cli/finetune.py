@@ -172,8 +172,8 @@ def _conclude(
 
     judged = None if held_out is None else Judged.of(held_out)
     report = write_report(*run, "Fine-tuning", judged, classified)
-    say("\n".join([*describe_kept(run[0], judged), f"report    {report}"]))
-    return Reply(describe_training(run[0], report, judged), path)
+    say("\n".join([*describe_kept(run[0], judged, classified), f"report    {report}"]))
+    return Reply(describe_training(run[0], report, judged, classified), path)
 
 
 def check(command: Command) -> None:

@@ -22,6 +22,7 @@ from sslens.arguments.training import (
 )
 from sslens.arguments.watching import (
     WatchOptions,
+    describe_kept,
     describe_overlap,
     open_held_out,
     open_trackers,
@@ -154,8 +155,8 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     if not first:
         return None
     report = write_report(out, name, line, held=held_out)
-    say(f"report    {report}")
-    return Reply(describe_training(out, report), path)
+    say("\n".join([*describe_kept(out, held=held_out), f"report    {report}"]))
+    return Reply(describe_training(out, report, held=held_out), path)
 
 
 def check(command: Command) -> None:

@@ -13,6 +13,33 @@ from sslens.errors import InputError, nearest
 NAMED = 8
 
 
+def require_labels(images: ImageSet, why: str, mend: str, *, name: str | None = None) -> None:
+    """Refuse images without labels, and say what was probably meant where that is known.
+
+    Args:
+        images: the images.
+        why: a clause that says what needs the labels.
+        mend: what helps.
+        name: what the message calls the set; its name unless given.
+
+    Raises:
+        InputError: the images have no labels.
+
+    >>> from sslens.data.images import from_arrays
+    >>> images = from_arrays(np.zeros((2, 2, 2), np.uint8))
+    >>> require_labels(images, "probes learn them", "give labels")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    sslens.errors.InputError: The images of array have no classes, and probes learn them: give...
+    """
+    if images.labels is not None:
+        return
+    lack = f"The images of {name or images.name} have no classes"
+    if images.doubts:
+        raise InputError(f"{' '.join(images.doubts)} {lack}, and {why}.")
+    raise InputError(f"{lack}, and {why}", mend=mend)
+
+
 def match_classes(images: ImageSet, bank: ImageSet) -> tuple[ImageSet, ImageSet]:
     """Number the classes of two labelled sets alike, by their names: those of the images, then
     those of the bank alone.

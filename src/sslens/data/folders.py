@@ -127,9 +127,12 @@ def check(images: ImageSet, on_bad: OnBad = "stop", progress: Progress | None = 
         return images
     if on_bad == "stop":
         them = "it" if len(bad) == 1 else "them"
+        advice = f"repair or remove {them}"
+        if isinstance(source, FolderImages):
+            advice = source.advise(len(bad))
         raise InputError(
             _describe_bad(source, bad, len(rows)),
-            mend=f"repair or remove {them}, or leave such files out with {{on_bad=skip}}",
+            mend=f"{advice}, or leave such files out with {{on_bad=skip}}",
         )
     row, why = next(iter(bad.items()))
     names = dict(zip(rows, images.ids, strict=True))
@@ -168,7 +171,7 @@ class FolderImages:
         root: the folder.
         listed: paths below the folder, or absolute ones, that are taken without listing any folder;
             all images of the folder unless given.
-        key: a name of these paths, under which their index is kept.
+        key: the name of the file that lists these paths, under which their index is kept.
 
     Raises:
         InputError: the folder cannot be listed, a file's name is not UTF-8, or two names are one
@@ -176,7 +179,7 @@ class FolderImages:
     """
 
     def __init__(self, root: Path, listed: Sequence[str] | None = None, key: str = "") -> None:
-        self.root = root
+        self.root, self._list = root, key
         name = hashlib.sha256(os.fsencode(root) + (f"\0{key}".encode() if key else b""))
         self._index_path = home() / "indexes" / f"{name.hexdigest()}.npz"
         remembered = read_listings(self._index_path)
@@ -224,6 +227,13 @@ class FolderImages:
         """Return the path of the file of a row as a text."""
         return os.path.join(self.root, self._paths.get(row, self.ids[row]))  # noqa: PTH118
 
+    def advise(self, count: int) -> str:
+        """Say what can be done about files that cannot be read, of which there are `count`."""
+        them, its = ("it", "its line") if count == 1 else ("them", "their lines")
+        if self._list:
+            return f"repair {them} or remove {its} from {self._list}"
+        return f"repair or remove {them}"
+
     def image(self, row: int) -> Image.Image:
         """Return the image of a row, in mode RGB."""
         path = self.path(row)
@@ -243,7 +253,7 @@ class FolderImages:
         """Return the SHA-256 of each file; files that were not examined yet are read now."""
         unread = [row for row in rows if not self._examined[row]]
         for row, why in self.examine(unread, "stop").items():
-            raise InputError(f"{self.path(row)} cannot be decoded ({why}): repair or remove it.")
+            raise InputError(f"{self.path(row)} cannot be decoded ({why}): {self.advise(1)}.")
         return [self._hashes[row].tobytes().hex() for row in rows]
 
     def examine(

@@ -5,7 +5,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -23,6 +23,8 @@ LABELS = ("label", "class", "category", "class_name", "target")
 SPLITS = ("split", "subset", "fold", "partition", "set")
 #: bytes of an index file at most: some ten million rows
 MOST = 1 << 30
+#: columns that a message names
+SHOWN = 8
 #: what separates columns
 DELIMITERS = ",;\t|"
 
@@ -61,7 +63,13 @@ def open_index(path: Path, split: str | None = None) -> ImageSet:
         InputError: the file cannot be read, lacks a column, lists an image twice, or names labels
             for some images only; or the split is not there, or one of several must be chosen.
     """
-    rows = _choose_split(path, read_rows(path), split)
+    every, header, columns = _read_table(path)
+    if split is not None and "split" not in columns:
+        raise InputError(
+            f'{path} has no column of splits, of which "{split}" is to be taken;'
+            f" {_describe_columns(header)}: name it one of {', '.join(SPLITS)}."
+        )
+    rows = _choose_split(path, every, split)
     names = [one_name(row.path) for row in rows]
     root = path.resolve().parent
     places = [os.path.normpath(root / name) for name in names]  # a/b.png, ./a/b.png, /…/a/b.png
@@ -76,29 +84,46 @@ def open_index(path: Path, split: str | None = None) -> ImageSet:
     by_name = dict(zip(names, rows, strict=True))
     labels, classes = _number_labels(path, [by_name[name] for name in source.ids])
     title = f"{path.stem}:{split}" if split else path.stem
-    return ImageSet(title, source.ids, labels, classes, source)
+    images = ImageSet(title, source.ids, labels, classes, source)
+    return replace(images, doubts=_doubt_labels(path, header, columns))
 
 
-def read_rows(path: Path) -> list[IndexRow]:
-    """Read the rows of an index file.
+def _doubt_labels(path: Path, header: Sequence[str], columns: Mapping[str, int]) -> tuple[str, ...]:
+    """Name the columns that are not read, where none of labels is: one may be meant as such."""
+    read = {*columns.values()}
+    unread = [f'"{name[:40]}"' for place, name in enumerate(header) if place not in read]
+    if "label" in columns or not unread:
+        return ()
+    more = f" and {len(unread) - SHOWN} more" if len(unread) > SHOWN else ""
+    return (
+        f"{path} has no column of labels, and {', '.join(unread[:SHOWN])}{more}"
+        f" {'is' if len(unread) == 1 else 'are'} not read: if the images have classes, name the"
+        f" column one of {', '.join(LABELS)}.",
+    )
 
-    Raises:
-        InputError: the file cannot be read, or lacks a column.
-    """
+
+def _describe_columns(header: Sequence[str]) -> str:
+    shown = ", ".join(f'"{name[:40]}"' for name in header[:SHOWN]) or "nothing"
+    return f"its first line holds {shown}"
+
+
+def _read_table(path: Path) -> tuple[list[IndexRow], Sequence[str], Mapping[str, int]]:
+    """Read the rows of an index file, the names in its first line, and the place of each column
+    that is read."""
     text = _read_text(path)
-    header, _, _ = text.partition("\n")
-    delimiter = max(DELIMITERS, key=header.count)
+    first, _, _ = text.partition("\n")
+    delimiter = max(DELIMITERS, key=first.count)
     try:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        names = next(lines, [])
-        columns = _find_columns(path, names)
+        header = next(lines, [])
+        columns = _find_columns(path, header)
         rows = []
         for cells in lines:
             if not any(cells):
                 continue
-            if any(cells[len(names) :]):
+            if any(cells[len(header) :]):
                 raise InputError(
-                    f"{path} has {len(cells)} cells in line {lines.line_num}, and {len(names)} in"
+                    f"{path} has {len(cells)} cells in line {lines.line_num}, and {len(header)} in"
                     f' its first: put quotes around what holds "{delimiter}".'
                 )
             values = [
@@ -117,7 +142,7 @@ def read_rows(path: Path) -> list[IndexRow]:
         )
     if not rows:
         raise InputError(f"{path} lists no image: give a line for each below the first.")
-    return [_with_slashes(path, row) for row in rows]
+    return [_with_slashes(path, row) for row in rows], header, columns
 
 
 def _read_text(path: Path) -> str:
@@ -150,9 +175,8 @@ def _find_columns(path: Path, header: Sequence[str]) -> Mapping[str, int]:
         if there:
             columns[title] = there[0]
     if "path" not in columns:
-        shown = ", ".join(f'"{name[:40]}"' for name in header[:8]) or "nothing"
         raise InputError(
-            f'{path} has no column "path"; its first line holds {shown}: name the columns path,'
+            f'{path} has no column "path"; {_describe_columns(header)}: name the columns path,'
             " label and split there."
         )
     return columns

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sslens.data.classes import require_labels
 from sslens.data.images import ImageSet
 from sslens.errors import InputError
 from sslens.find import plugin
@@ -32,11 +33,9 @@ def class_names(learner: str, images: ImageSet) -> tuple[str, ...]:
     Raises:
         InputError: the images have no labels, or all have the same.
     """
-    if images.labels is None:
-        raise InputError(
-            f"The images of {images.name} have no classes, and {learner} learns them",
-            mend="give a folder with a subfolder a class, or an .npz file with labels",
-        )
+    mend = "give a folder with a subfolder a class, or an index or .npz file with labels"
+    require_labels(images, f"{learner} learns them", mend)
+    assert images.labels is not None
     present = np.unique(images.labels)
     if len(present) < 2:
         raise InputError(

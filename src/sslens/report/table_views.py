@@ -35,7 +35,8 @@ class TableView:
         name: the table's name, in words.
         file: the CSV file, relative to the page.
         columns: the columns.
-        rows: the text of each cell of the first rows; None where a number is undefined.
+        rows: the text of each cell of the first rows; None where a number was not measured or is
+            undefined.
         count: all rows of the table.
     """
 
@@ -44,6 +45,11 @@ class TableView:
     columns: tuple[ColumnView, ...]
     rows: tuple[tuple[str | None, ...], ...]
     count: int
+
+    @property
+    def gaps(self) -> bool:
+        """Whether a shown cell is empty."""
+        return any(cell is None for row in self.rows for cell in row)
 
 
 def view_tables(

@@ -252,15 +252,13 @@ def match_bank(
 def _match_classes(
     images: "ImageSet", bank: "ImageSet | None", bank_source: str
 ) -> "tuple[ImageSet, ImageSet | None]":
-    from sslens.data.classes import match_classes
+    from sslens.data.classes import match_classes, require_labels
 
     if bank is None or images.labels is None:
         return images, bank
     if bank.labels is None:
-        raise InputError(
-            f"The images of {bank_source} have no classes, and a bank votes on them",
-            mend="give a {bank} with a subfolder a class, or an index file with labels",
-        )
+        mend = "give a {bank} with a subfolder a class, or an index file with labels"
+        require_labels(bank, "a bank votes on them", mend, name=bank_source)
     return match_classes(images, bank)
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sslens.data.classes import require_labels
 from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
@@ -52,11 +53,8 @@ class Accuracy:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.images.labels is None:
-            raise InputError(
-                f"The images of {self.images.name} have no classes, and are to be classified",
-                mend="give labelled ones",
-            )
+        require_labels(self.images, "are to be classified", "give labelled ones")
+        assert self.images.labels is not None
         there = {self.images.classes[label] for label in self.images.labels.tolist()}
         if unknown := sorted(there - set(self.classes)):
             raise InputError(

@@ -3,7 +3,7 @@ its features and the accuracy of a classifier against epochs, as a table and a f
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,9 @@ from sslens.table import Table
 from sslens.tasks.accuracy import METRICS
 from sslens.tasks.held_out_loss import METRICS as GENERATED
 from sslens.training.folder import LogLine
+
+if TYPE_CHECKING:
+    from sslens.training.watch import HeldOut
 
 TITLE = "How did the training go?"
 #: gain below which features do not reach the images: those of another image cost less than a
@@ -209,7 +212,66 @@ def describe_gain(gain: float) -> str:
     )
 
 
-def findings(table: Table, judged: Judged | None = None, votes: str = "") -> tuple[str, ...]:
+def read_last(lines: Sequence[LogLine]) -> dict[str, int | float | str]:
+    """Read the last value of everything that a log tells, but for its warnings and times.
+
+    >>> read_last([{"step": 2, "loss": 0.5, "time": 1.0}, {"step": 4, "knn_cls": 0.75}])
+    {'step': 4, 'loss': 0.5, 'knn_cls': 0.75}
+    """
+    last: dict[str, int | float | str] = {}
+    for line in lines:
+        last |= {name: value for name, value in line.items() if name not in ("warning", "time")}
+    return last
+
+
+def describe_knn(last: LogLine, held: "HeldOut") -> tuple[str, ...]:
+    """Write the accuracy of k-NN by each pooling, with its interval and what chance is.
+
+    Args:
+        last: the last numbers of a log (`read_last`).
+        held: the images that are classified, and those that vote.
+
+    >>> import sslens
+    >>> from sslens.training.watch import HeldOut
+    >>> held = HeldOut.split(sslens.open_images("scenes:0:64"))
+    >>> describe_knn({"knn_cls": 9 / 15}, held)[0].partition(" (")[0]
+    'CLS token: 60.0% [35.7%, 80.2%] of the 15 held-out images'
+    """
+    judged = Judged.of(held.queries)
+    return tuple(
+        f"{pooling}: {describe_accuracy(float(last[name]), judged)}"
+        for name, pooling in POOLINGS.items()
+        if name in last
+    )
+
+
+def estimate_knn(last: LogLine, held: "HeldOut") -> dict[str, int | float]:
+    """Give the intervals of k-NN's accuracies, the number of images and what chance is, as numbers
+    that are named as those of the log.
+
+    Args:
+        last: the last numbers of a log (`read_last`).
+        held: the images that are classified, and those that vote.
+
+    >>> import sslens
+    >>> from sslens.training.watch import HeldOut
+    >>> held = HeldOut.split(sslens.open_images("scenes:0:64"))
+    >>> list(estimate_knn({"knn_cls": 9 / 15}, held))
+    ['knn_images', 'knn_chance', 'knn_cls_low', 'knn_cls_high']
+    """
+    judged = Judged.of(held.queries)
+    assert judged is not None  # held-out images have classes
+    numbers: dict[str, int | float] = {"knn_images": judged.count, "knn_chance": judged.chance}
+    for name in POOLINGS:
+        if name in last:
+            one = judged.estimate(float(last[name]))
+            numbers |= {f"{name}_low": one.low, f"{name}_high": one.high}
+    return numbers
+
+
+def findings(
+    table: Table, judged: Judged | None = None, held: "HeldOut | None" = None
+) -> tuple[str, ...]:
     """Describe the curves in sentences: the last and the best accuracy of a classifier and of k-NN
     by each pooling, how much of a generator's loss the images' own representations take away, and
     the loss at both ends.
@@ -217,12 +279,13 @@ def findings(table: Table, judged: Judged | None = None, votes: str = "") -> tup
     Args:
         table: what `compute` returned.
         judged: the images that the classifier's accuracy is of, for its interval.
-        votes: how k-NN is computed (`HeldOut.describe_votes`); not told unless given.
+        held: the images that k-NN classifies, for the interval of its accuracy, and those that
+            vote.
     """
-    return tuple(_findings(table.frame, judged, f" ({votes})" if votes else ""))
+    return tuple(_findings(table.frame, judged, held))
 
 
-def _findings(frame: pd.DataFrame, judged: Judged | None, votes: str) -> Iterator[str]:
+def _findings(frame: pd.DataFrame, judged: Judged | None, held: "HeldOut | None") -> Iterator[str]:
     if "top1" in frame:
         rows = frame[frame.top1.notna()]
         best = rows.loc[rows.top1.idxmax()]
@@ -231,13 +294,17 @@ def _findings(frame: pd.DataFrame, judged: Judged | None, votes: str) -> Iterato
             f" was {best.top1:.1%}, after epoch {best.epoch:g}, which these images chose, and is"
             " kept in best.safetensors."
         )
+    votes = "" if held is None else f" ({held.describe_votes()})"
+    classified = None if held is None else Judged.of(held.queries)
     for name, pooling in POOLINGS.items():
         if name in frame:
             rows = frame[frame[name].notna()]
             best = rows.loc[rows[name].idxmax()]
             yield (
-                f"k-NN by the {pooling}{votes} has {rows[name].iloc[-1]:.1%} of the held-out images"
-                f" right at the end; the best was {best[name]:.1%}, after epoch {best.epoch:g}."
+                f"Accuracy of k-NN by the {pooling}{votes} at the end:"
+                f" {describe_accuracy(rows[name].iloc[-1], classified)}; the best of {len(rows)}"
+                f" look{'' if len(rows) == 1 else 's'} was {best[name]:.1%}, after epoch"
+                f" {best.epoch:g}, which these images chose."
             )
     if "held_gain" in frame:
         rows = frame[frame.held_gain.notna()]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sslens.capture import FeatureReducer, collect
+from sslens.data.classes import require_labels
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
@@ -53,11 +54,8 @@ class HeldOut:
 
     def __post_init__(self) -> None:
         for images in (self.queries, self.bank):
-            if images.labels is None:
-                raise InputError(
-                    f"The images of {images.name} have no classes: k-NN wants labelled ones, a"
-                    " subfolder a class."
-                )
+            mend = "give a folder with a subfolder a class, or an index file with labels"
+            require_labels(images, "k-NN wants them", mend)
             if len(images) < SMALLEST:
                 raise InputError(
                     f"{len(images)} of {images.name} are too few images for k-NN",
@@ -219,7 +217,8 @@ class EncoderLooks:
         Returns:
             "spread", from 0 to 1; "rank_cls" and "rank_patch" (or "rank_mean"), the effective ranks
                 (`sslens.probes.effective_rank`); and with held-out images "knn_cls" and "knn_patch"
-                (or "knn_mean"), the shares of the queries that are classified right. Empty where a
+                (or "knn_mean"), the shares of the queries that are classified right, and
+                "knn_images", the number of the queries. Empty where a
                 feature is not finite.
         """
         model = copy_encoder(encoder, self.transform)
@@ -274,7 +273,7 @@ class EncoderLooks:
                 queries[name], bank[name], labels, k=self.held.k, temperature=TEMPERATURE
             )
             numbers[f"knn_{name}"] = float((predicted == truth).mean())
-        return numbers
+        return numbers | {"knn_images": float(len(truth))}
 
 
 def _poolings(features: Mapping[str, Tensor]) -> list[str]:

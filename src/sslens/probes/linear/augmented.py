@@ -13,12 +13,12 @@ from torch import Tensor
 
 from sslens.capture import Column, visit_taps
 from sslens.capture.pooling import pool_tap
+from sslens.data.classes import require_labels
 from sslens.data.colour import Normalize
 from sslens.data.geometry import Flip, RandomResizedCrop
 from sslens.data.images import ImageSet
 from sslens.data.streams import stream
 from sslens.data.views import RandomViews, View
-from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
 from sslens.probes.linear.batches import Batch, class_count, require_columns, step_size
@@ -65,11 +65,8 @@ class Augmented:
         device: str = "cpu",
         scale: tuple[float, float] = (0.08, 1.0),
     ) -> None:
-        if images.labels is None:
-            raise InputError(
-                f"{images.name} has no classes, which a probe learns: give images in a folder a"
-                " class."
-            )
+        require_labels(images, "a probe learns them", "give images in a folder a class")
+        assert images.labels is not None
         self._labels = torch.from_numpy(images.labels.copy())
         self.classes = class_count(self._labels, len(images.classes))
         self.batch, self.seed, self._device = step_size(batch, len(images)), seed, device
