@@ -15,7 +15,7 @@ from sslens.statistics.proportions import find_chance, wilson
 from sslens.table import Table
 from sslens.tasks.accuracy import METRICS
 from sslens.tasks.held_out_loss import METRICS as GENERATED
-from sslens.training.folder import LogLine
+from sslens.training.kept import LogLine
 
 TITLE = "How did the training go?"
 #: gain below which features do not reach the images: those of another image cost less than a
