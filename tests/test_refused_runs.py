@@ -2,6 +2,7 @@
 lost."""
 
 import dataclasses
+import json
 import math
 import os
 import signal
@@ -16,12 +17,16 @@ from PIL import Image
 
 from forks import forked, free_port, together
 from runs import ARCH, IMAGES, RESNET, SETTINGS, TRAINING, fit, log, same
+from sslens import zoo
 from sslens.cli import main
 from sslens.data.images import ImageSet
 from sslens.errors import Doubt, InputError, Mishap
+from sslens.own_files import LIST, OwnFiles
 from sslens.processes import Processes
 from sslens.recipes import recipe
+from sslens.store import write_tensors
 from sslens.tasks.detection import Detection
+from sslens.training.kept import HEADER
 from sslens.training.mishaps import Circumstances, explain
 from sslens.training.pretrain import pretrain
 from sslens.training.schedule import Training, doubt_small
@@ -183,6 +188,87 @@ def test_a_truncated_state_is_refused(whole: dict[str, Path], tmp_path: Path, le
     )
     (out / "state.safetensors").write_bytes((out / "state.safetensors").read_bytes()[:length])
     with pytest.raises(InputError, match=r"state\.safetensors is not a whole safetensors file"):
+        fit(out, resume=True)
+
+
+LINE = b'{"step": 4, "epoch": 1.0, "loss": 2.0}\n'
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (b"5\n", "it has no step"),
+        (b"[1]\n", "it has no step"),
+        (b'{"step": null}\n', "its step is no number"),
+        (b'{"step": 4, "loss": null}\n', "its loss is no number"),
+        (b'{"step": 4, "spread": "s"}\n', "its spread is no number"),
+        (b'{"step": 4, "top1": 0.5}\n', "its top1 is of no epoch"),
+        (b'{"step": Infinity}\n', "its step or its loss is not finite"),
+        (b"\xff\n", "'utf-8' codec can't decode"),
+        (b"[" * 100_000 + b"\n", "maximum recursion depth"),
+    ],
+)
+def test_a_damaged_line_of_a_log_is_named(
+    whole: dict[str, Path], tmp_path: Path, first: bytes, said: str
+) -> None:
+    out = copied(whole["mae"], tmp_path, "config.yaml", "last.safetensors", "state.safetensors")
+    (out / "log.jsonl").write_bytes(LINE + first + LINE)
+    with pytest.raises(InputError, match=rf"log\.jsonl is damaged in line 2 \({said}.*remove that"):
+        fit(out, resume=True)
+
+
+@pytest.mark.parametrize(("make", "said"), [(os.mkdir, "Is a directory"), (os.mkfifo, "a pipe")])
+def test_a_log_that_is_no_file_is_refused(
+    whole: dict[str, Path], tmp_path: Path, make: Callable[[Path], None], said: str
+) -> None:
+    out = copied(whole["mae"], tmp_path, "config.yaml", "last.safetensors", "state.safetensors")
+    make(out / "log.jsonl")
+    with pytest.raises(InputError, match=rf"log\.jsonl .*{said}"):
+        fit(out, resume=True)
+
+
+def test_a_list_of_files_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / LIST)
+    with pytest.raises(InputError, match=r"\.sslens\.json is a pipe"):
+        OwnFiles(tmp_path).read()
+
+
+NORM = "encoder.norm.weight"
+
+
+@pytest.mark.parametrize(
+    ("changed", "step", "said"),
+    [
+        ({}, math.inf, "its header tells no step"),
+        ({}, 10**9, r"step 1,000,000,000 of 15"),
+        ({f"module/{NORM}": None}, 15, rf"module/{NORM} is missing"),
+        ({"module/more": torch.ones(1)}, 15, r"module/more is of no weight"),
+        (
+            {f"module/{NORM}": torch.ones(64, dtype=torch.int64)},
+            15,
+            rf"module/{NORM} is 64 \(int64\) where the weight is 64 \(float32\)",
+        ),
+        ({f"optimizer/{NORM}/exp_avg": torch.ones(1, 64)}, 15, r"exp_avg is 1 × 64"),
+        ({f"optimizer/{NORM}/exp_avg": None}, 15, r"exp_avg is missing"),
+        ({"optimizer/more/exp_avg": torch.ones(1)}, 15, r"is of no parameter"),
+        ({"log/losses": torch.ones(2, 2)}, 15, r"log/losses are no list of numbers"),
+    ],
+)
+def test_a_state_that_does_not_fit_its_run_is_refused(
+    whole: dict[str, Path],
+    tmp_path: Path,
+    changed: dict[str, torch.Tensor | None],
+    step: float,
+    said: str,
+) -> None:
+    out = copied(whole["mae"], tmp_path, "config.yaml", "log.jsonl", "last.safetensors")
+    header, tensors = zoo.read(whole["mae"] / "state.safetensors")
+    edited = {name: value for name, value in (tensors | changed).items() if value is not None}
+    told = json.loads(header[HEADER]) | {"step": step}
+    write_tensors(out / "state.safetensors", edited, {HEADER: json.dumps(told)})
+    with pytest.raises(
+        InputError, match=rf"state\.safetensors is damaged: .*{said}.*copy it again"
+    ):
         fit(out, resume=True)
 
 

@@ -16,6 +16,7 @@ from typing import Any, final
 
 from sslens.errors import InputError
 from sslens.store import write_beside
+from sslens.whole_file import open_regular
 
 #: the list in the folder
 LIST = ".sslens.json"
@@ -128,7 +129,8 @@ class OwnFiles:
         """
         path = self.folder / LIST
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            with open_regular(path) as file:
+                values = json.loads(file.read())
             kind, files = values["kind"], values["files"]
             if not (isinstance(kind, str) and all(_is_inside(name) for name in files)):
                 raise ValueError("a name leads out of the folder")

@@ -10,6 +10,7 @@ from sslens.comparisons.inputs import ModelInfo, Models
 from sslens.comparisons.roles import is_tuned, list_names
 from sslens.comparisons.trainings import count_trainings_once
 from sslens.comparisons.tuned import NOTHING, is_start
+from sslens.errors import InputError
 
 if TYPE_CHECKING:
     from sslens.models.backbone import Backbone
@@ -149,7 +150,7 @@ def _describe_best(member: "Member") -> str:
         return ""
     try:
         judged = [line for line in RunFolder(folder, {}).lines() if "top1" in line]
-    except (ValueError, LookupError, TypeError):  # another program's log has the same name
+    except InputError:  # another program's log has the same name
         return ""
     if not judged:
         return ""

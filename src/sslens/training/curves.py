@@ -15,7 +15,7 @@ from sslens.statistics.proportions import find_chance, wilson
 from sslens.table import Table
 from sslens.tasks.accuracy import METRICS
 from sslens.tasks.held_out_loss import METRICS as GENERATED
-from sslens.training.folder import LogLine
+from sslens.training.kept import LogLine
 
 if TYPE_CHECKING:
     from sslens.training.watch import HeldOut

@@ -21,7 +21,7 @@ from sslens.tasks.held_out_loss import HeldOutLoss
 from sslens.tasks.representations import Represented
 from sslens.tasks.sheet import arrange_sheet
 from sslens.training.detect import EvaluatedAt
-from sslens.training.folder import LogLine
+from sslens.training.kept import LogLine
 from sslens.training.loop import RunRequest, run
 from sslens.training.observers import BeginObserver, Findings, RunningTraining
 from sslens.training.run_files import require_place_for_images

@@ -18,15 +18,12 @@ from sslens.models.about import About
 from sslens.own_files import OwnFiles
 from sslens.store import digest, write_tensors, write_text
 from sslens.training.changes import describe_changes
+from sslens.training.kept import HEADER, KeptState, LogLine, read_log
 from sslens.training.run_files import CONFIG, KIND, LOG, STATE, find_older, list_files, require_free
 
-HEADER = "sslens.state"
 #: keys in which two runs of one recipe may differ: what the seed decides (also the order of the
 #: images), and what is no setting
 _APART = {"arch", "pretrained", "sslens", "seed", "digest"}
-
-#: a line of the log
-LogLine = Mapping[str, int | float | str]
 
 
 @final
@@ -48,32 +45,20 @@ class RunFolder:
         """The list of the run's files."""
         return OwnFiles(self.path)
 
-    def state(self, resume: bool) -> tuple[int, dict[str, Tensor]] | None:
-        """Read the last checkpoint: the number of steps done and the tensors, or None where there
-        is none.
+    def state(self, resume: bool) -> KeptState | None:
+        """Read the last checkpoint; None where there is none.
 
         Raises:
             InputError: the folder already holds a run and `resume` is False; its run has another
                 config; the state file is truncated; the folder holds an encoder but no state, or
                 strangers' files where those of the run would be.
         """
-        path = self.path / STATE
         require_free(self.path, resume=resume)
-        if not path.exists():
+        if not (self.path / STATE).exists():
             return None
-        header, tensors = zoo.read(path)
-        if HEADER not in header:
-            raise InputError(f"{path} is not the state of a run: its header has no {HEADER}.")
-        try:
-            before = json.loads(header[HEADER])
-            step, config = int(before["step"]), dict(before["config"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(
-                f"{path} is damaged: its header tells no step and no settings ({error})",
-                mend="copy it again, or choose another {out}",
-            ) from error
-        self._require_same(config)
-        return step, tensors
+        state = KeptState.read(self.path / STATE)
+        self._require_same(state.config)
+        return state
 
     def _require_same(self, before: Mapping[str, Any]) -> None:
         old, new = _flatten(before), _flatten(self.config)
@@ -138,7 +123,7 @@ class RunFolder:
         """
         path = self.own.before(self.path / LOG)
         if path.exists():
-            write_text(path, "".join(f"{line}\n" for line in self._texts(start)))
+            write_text(path, "".join(f"{text}\n" for text, _ in self._lines(start)))
         with path.open("a", encoding="utf-8") as file:
 
             def write(line: LogLine) -> None:
@@ -149,14 +134,16 @@ class RunFolder:
 
     def lines(self, until: int | None = None) -> tuple[LogLine, ...]:
         """Read the lines of the log up to and including step `until` (all lines for None); no lines
-        where there is no log yet."""
-        return tuple(json.loads(line) for line in self._texts(until))
+        where there is no log yet.
 
-    def _texts(self, until: int | None) -> list[str]:
-        path = self.path / LOG
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        Raises:
+            InputError: a line is damaged.
+        """
+        return tuple(line for _, line in self._lines(until))
+
+    def _lines(self, until: int | None) -> list[tuple[str, LogLine]]:
         last = math.inf if until is None else until
-        return [line for line in lines if _step_of(line) <= last]
+        return [pair for pair in read_log(self.path / LOG) if float(pair[1]["step"]) <= last]
 
 
 def select_shared_settings(config: Mapping[str, Any]) -> dict[str, str]:
@@ -177,14 +164,6 @@ def select_shared_settings(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu() for name, value in tensors.items()}
-
-
-def _step_of(line: str) -> float:
-    """The step of a line of the log; a line that a kill cut off has none, and is after any."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return math.nan
 
 
 def _flatten(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
-from sslens.training.folder import LogLine
+from sslens.training.kept import LogLine
 from sslens.training.signs import Signs
 
 

@@ -36,13 +36,13 @@ from sslens.models.blocks import Way, require_compiler, set_block_runs
 from sslens.models.transformers import set_explicit_attention
 from sslens.processes import Processes, best_device, best_precision, processes
 from sslens.progress import progress
-from sslens.training.folder import LogLine, RunFolder
+from sslens.training.folder import RunFolder
 from sslens.training.gradients import backward, backward_whole
+from sslens.training.kept import LogLine
 from sslens.training.log import RunLog
 from sslens.training.mishaps import Circumstances, explain
 from sslens.training.observers import BeginObserver, Observer, RunningTraining, StatefulObserver
 from sslens.training.optim import (
-    load_named_state,
     make_optimiser,
     name_state,
     scale_lr,
@@ -276,22 +276,19 @@ class _Loop:
         if kept is None:
             self.observers = self._begin_observers(0)
             return 0
-        step, tensors = kept
-        self.module.load_state_dict(_select(tensors, "module/"))
-        load_named_state(self.optimizer, self.module, _select(tensors, "optimizer/"))
-        losses = _select(tensors, "log/").get("losses")
-        self.losses = () if losses is None else tuple(losses.tolist())
-        self.observers = self._begin_observers(step)
+        total = self.schedule.steps
+        self.losses = kept.load(self.module, self.optimizer, total)
+        self.observers = self._begin_observers(kept.step)
         for observer in self.observers:
             if isinstance(observer, StatefulObserver):
-                observer.load(_select(tensors, f"{observer.key}/"))
-        total = self.schedule.steps
+                with kept.explain():
+                    observer.load(kept.select(observer.key))
         self.say(
-            f"going on at step {step} of {total}"
-            if step < total
+            f"going on at step {kept.step} of {total}"
+            if kept.step < total
             else f"all {total} steps are done: nothing is left to train"
         )
-        return step
+        return kept.step
 
     def _clear(self) -> None:
         """Remove what the folder holds of ours; all processes wait until it is gone."""
@@ -387,12 +384,3 @@ class _Loop:
                 for line in self.folder.lines():
                     signs.judge(line)
             yield make(write, signs=signs, tell=self.request.tell, say=self.say, losses=self.losses)
-
-
-def _select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors with names that begin with a prefix, by the rest of their names."""
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }

@@ -22,7 +22,7 @@ from sslens.own_files import OwnFiles
 from sslens.paths.tracker import PathTracker
 from sslens.processes import Processes
 from sslens.tasks import TaskEvaluation
-from sslens.training.folder import LogLine
+from sslens.training.kept import LogLine
 from sslens.training.run_files import BEST, PATH
 from sslens.training.schedule import Schedule, Training
 

@@ -11,7 +11,7 @@ from typing import Any
 from sslens.errors import InputError
 from sslens.own_files import OwnFiles
 from sslens.store import write_text
-from sslens.training.folder import LogLine
+from sslens.training.kept import LogLine
 
 Tell = Callable[[LogLine], None]
 
