@@ -365,9 +365,8 @@ def describe_blurred(*sets: "ImageSet | None") -> list[str]:
 def leave_out_shared(
     learnt: "ImageSet | None", judged: "ImageSet | None", mend: str
 ) -> "ImageSet | None":
-    """Leave out of the images that are learnt from those that are judged, whatever their names: of
-    k-NN's bank they would find themselves, and a probe or a detector would be judged by what it was
-    trained on. Of images without classes and objects nothing is learnt.
+    """Leave out of the images that are learnt from those that are judged, whatever their names: in
+    a bank they would find themselves, and a probe or a detector would have been trained on them.
 
     Args:
         learnt: a bank, or the images of a training.

@@ -63,9 +63,8 @@ def wrap(
         objective: its name, such as "dino".
 
     Raises:
-        InputError: the network does not run on such images; a tap is not there, runs several times
-            or puts out no tensor of features; no taps are found; the transform cannot be read; no
-            such family.
+        InputError: it does not run on such images; a tap is not there, runs several times or puts
+            out no tensor of features; no taps are found; no such transform or family is known.
 
     >>> import sslens, torch
     >>> network = torch.nn.Sequential(
