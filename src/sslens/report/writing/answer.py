@@ -241,6 +241,8 @@ def _write_table(
         named = [one for row, one in zip(ordered, short, strict=True) if row in shown]
         legend = write_letters(letters, named) if shorter else ""
         said = _write_below(ordered, shown, columns, told.saved, few=few, legend=legend)
+        if style.interval == "half" and "±" in str(cells):
+            said += " ±: the wider half of an interval."
         below = wrap(said, width)
         high = sum(one for row, one in zip(ordered, heights, strict=True) if row in shown)
         if 1 + high + len(below) <= room:
