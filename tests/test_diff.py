@@ -162,11 +162,23 @@ def test_a_change_is_found_by_kind_and_block() -> None:
     assert layers.state["", "embedding"] == layers.state["0", "attention qkv"] == "equal"
     assert sentences[0] == (
         "From mae to tuned the weights changed by 18% of their norm, at an angle of 10.3°, over the"
-        " 3 tensors that both have in one shape; mlp fc1 by 50% of its own norm."
+        " 3 tensors that both have in one shape (of 3 and 4); 2 of 3 tensors are equal, number for"
+        " number; mlp fc1 by 50% of its own norm."
     )
     assert "most in block 0, mlp fc1 (50%" in sentences[1]
     assert sentences[2] == "Untouched by tuned: embedding and attention qkv."
     assert sentences[3] == "tuned alone has head.weight."
+
+
+def test_tensors_outside_untouched_blocks_are_named() -> None:
+    before = {
+        f"{name}.weight": np.ones(2, np.float32)
+        for name in ("patch_embed.proj", "cls_token", "blocks.0.norm1", "blocks.1.norm1")
+    }
+    moved = {name: 2 * before[name] for name in ("cls_token.weight", "blocks.1.norm1.weight")}
+    _, sentences = compare(weights("mae", **before), weights("tuned", **before | moved))
+    assert "2 of 4 tensors are equal" in sentences[0]
+    assert "Untouched by tuned: block 0 and patch_embed.proj.weight." in sentences
 
 
 def test_what_lies_beside_a_branch_is_its_own_and_no_backbone(tmp_path: Path) -> None:
@@ -230,7 +242,8 @@ def test_buffers_are_no_weights(tmp_path: Path) -> None:
     assert "counter" not in layers.index.get_level_values("kind")
     assert sentences[0].endswith(
         "changed by 19% of their norm, at an angle of 9.2°, over all 2 tensors of the backbone;"
-        " the head changed by 50%; norm by 50% of its own norm; the running means and"
+        " the head changed by 50%; 1 of 3 tensors is equal, number for number; norm by 50% of its"
+        " own norm; the running means and"
         " variances of batch normalisation, which are no weights (1 tensor), changed by 200% of"
         " their norm."
     )
@@ -307,7 +320,10 @@ def test_two_thirds_of_each_backbone_must_be_in_both(both: int, more: int, *, on
     # what is equal is said of any two: it misleads nobody
     if both:
         _, (said, *_) = compare(weights("a", **shared), weights("b", **shared, **longer))
-        assert f"the {both} tensors that both have in one shape are equal" in said
+        assert (
+            f"the {both} tensors that both have in one shape (of {both} and {both + more}) are"
+            in said
+        )
 
 
 # ------------------------------------------------------------------------------------------------

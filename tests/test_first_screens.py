@@ -362,7 +362,7 @@ def test_the_screen_of_a_difference_begins_with_the_weights() -> None:
     ]
     assert answers["Are the weights the same?"].effect == (
         "changed by 12% of their norm, at an angle of 6.9°, over the 8 tensors that both have in"
-        " one shape; MLP fc2 by 22% of its own norm; most in block 1, MLP fc2: 25%"
+        " one shape (of 8 and 9); MLP fc2 by 22% of its own norm; most in block 1, MLP fc2: 25%"
     )
     assert results["layers-changed"]["depths"].minibatches.tolist() == [8, 8]
     few = results["layers-changed"]["depths"].assign(minibatches=2)

@@ -163,6 +163,7 @@ def test_a_network_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     [
         ({"num_attention_heads": "12"}, "says '12' for the heads: expected a whole number"),
         ({"hidden_act": "gelo"}, 'hidden_act "gelo", which is not known here: did you mean gelu'),
+        ({"hidden_act": "relu"}, 'hidden_act "relu", which no network read here computes with'),
         ({"layer_norm_eps": [1]}, "says layer_norm_eps [1]: expected a small number"),
         ({"image_size": 10**6}, "says 1000000 for the image_size, beyond any network"),
         (
@@ -175,6 +176,22 @@ def test_a_network_that_was_cut_off_is_refused(tmp_path: Path) -> None:
 def test_a_config_that_is_none_is_refused(config: Any, said: str, tmp_path: Path) -> None:
     state = {"x": torch.zeros(1)}
     assert said in refusal(write(tmp_path / "a", state, config=config))
+
+
+def test_what_is_wrong_in_a_folder_is_called_as_its_files_call_it(tmp_path: Path) -> None:
+    state = hugging(build(VIT).state_dict())
+    folder = write(tmp_path / "heads", state, config={**CONFIG, "num_attention_heads": 5})
+    said = refusal(folder)
+    assert "width of 64, which cannot be shared by 5 heads of attention, as config.json" in said
+    assert "@heads=N" in said
+    key = "encoder.layer.0.attention.attention.query.weight"
+    state["encoder.layer.0.attention.attention.querry.weight"] = state.pop(key)
+    assert "the first is encoder.layer.0.attention.attention.querry.weight:" in refusal(
+        write(tmp_path / "key", state, config=CONFIG)
+    )
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"a config\.json and no weights: put model"):
+        zoo.load(folder)
 
 
 def test_an_activation_that_the_network_cannot_have_is_refused(tmp_path: Path) -> None:

@@ -504,6 +504,7 @@ def test_names_are_never_cut() -> None:
     assert all(any(name == line.text for line in lines) for name in names)
     numbers = next(line.text for line in lines if "90.0" in line.text)
     assert "±3.0" in numbers  # the wider half of [88.0, 93.0]
+    assert "±: the wider half of an interval." in " ".join(line.text for line in lines)
 
 
 def test_without_numbers_the_findings_answer() -> None:

@@ -105,6 +105,8 @@ class InputError(Exception):
 
     def _spell_own(self, spell: Callable[[str, str | None], str]) -> str:
         message = shorten(make_line(self.message), LONGEST)
+        if message.endswith("?."):  # a question of `nearest` ends it already
+            message = message[:-1]
         if self.mend is None:
             return message
         mend = make_line(spell_parameters(self.mend, spell))

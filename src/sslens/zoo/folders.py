@@ -29,6 +29,8 @@ LARGEST = 1 << 16
 #: the largest whole number that a network has in its settings, by what it is of: a side in pixels,
 #: a count, a width; those that were released have 1,024 px at most, and 63 blocks
 BOUNDS = {"image_size": 1 << 12, "blocks": 1 << 12, "heads": 1 << 12, "width": 1 << 20}
+#: activation functions of Hugging Face's that are spelt like others and are none of those read here
+UNSUPPORTED = ("relu", "relu2", "relu6", "leaky_relu", "selu", "elu", "celu", "mish", "gelu_10")
 #: PIL's numbers of interpolations
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}
 
@@ -145,6 +147,11 @@ def read_beside(folder: Path) -> Beside:
 
 def _read_hints(path: Path, config: Mapping[str, Any]) -> Hints:
     activation = config.get("hidden_act")
+    if str(activation) in UNSUPPORTED:
+        raise InputError(
+            f'{path} says hidden_act "{activation}", which no network read here computes with: they'
+            f" have {', '.join(ACTIVATIONS)}. Wrap the network that you trained (sslens.wrap)."
+        )
     if activation is not None and str(activation) not in ACTIVATIONS:
         raise InputError(
             f'{path} says hidden_act "{activation}", which is not known here:'

@@ -66,6 +66,11 @@ def find_weights(folder: Path) -> Path:
             f"The folder {folder} holds images and no {ENCODER}",
             mend="give a folder that sslens pretrain wrote, or a file; images go to {images}",
         )
+    if (folder / "config.json").is_file():
+        raise InputError(
+            f"The folder {folder} holds a config.json and no weights",
+            mend=f"put {_THEIRS[0]} or {_THEIRS[2]} beside it, or give another folder",
+        )
     raise InputError(
         f"The folder {folder} holds no {ENCODER}: give a folder that sslens pretrain wrote, or a"
         " file."

@@ -142,6 +142,7 @@ def _find_network(
     pieces = convert(plugin(SPELLINGS, trunk.naming), kept)
     weights = {piece.into: piece.value for piece in pieces}
     told = _find_told_heads(contents, claim, weights)
+    _require_whole_heads(contents, weights, asked.heads)
     hints = contents.beside.hints.over(Hints(heads=told.count)).over(claim.hints)
     unknown = ""
     try:
@@ -158,6 +159,25 @@ def _find_network(
     return NetworkRead(
         trunk, tuple(pieces), shape, expected, {}, (), frozenset(own), hints, told, unknown
     )
+
+
+def _require_whole_heads(
+    contents: Contents, weights: Mapping[str, Array], asked: int | None
+) -> None:
+    """Refuse a number of heads, by a file beside the weights or by the user, that is no divisor of
+    the width."""
+    patches, beside = weights.get("patch_embed.proj.weight"), contents.beside
+    heads = asked or beside.hints.heads
+    if heads is None or heads < 1 or patches is None or not patches.ndim:
+        return
+    width = patches.shape[0]
+    if width % heads:
+        whose = "as you asked" if asked else f"as {beside.name} beside it says"
+        raise InputError(
+            f"{contents.path} has a width of {width}, which cannot be shared by {heads} heads of"
+            f" attention, {whose}",
+            mend=f"say how many: {contents.path}@heads=N, or num_heads",
+        )
 
 
 def find_asked(

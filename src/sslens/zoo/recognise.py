@@ -168,7 +168,8 @@ def recognise(
     left_out = find_asked(asked.drop, beside, read, where)
     weights = {piece.into: piece.value for piece in read.pieces}
     require_final_norm(weights, read.shape, contents, claim, read.dropped)
-    _require_fit(weights, read.expected, where, claim)
+    in_file = {piece.into: " + ".join(piece.sources) for piece in read.pieces}
+    _require_fit(weights, read.expected, where, claim, in_file)
     others, faults = account_for_others(
         contents, claim, taken, beside, asked=left_out, names=read.names
     )
@@ -268,7 +269,17 @@ def _require_fit(
     expected: Mapping[str, tuple[int, ...]],
     where: str,
     claim: Claim,
+    in_file: Mapping[str, str],
 ) -> None:
+    """Refuse tensors that are not those of the architecture.
+
+    Args:
+        weights: the tensors by their names in timm.
+        expected: the shapes of those of the architecture.
+        where: the file.
+        claim: the layout's claim.
+        in_file: the names in the file of the tensors that are there, without the prefix.
+    """
     present = {key: tuple(value.shape) for key, value in weights.items()}
     wrong = sorted(
         key for key in expected.keys() | present.keys() if expected.get(key) != present.get(key)
@@ -282,6 +293,6 @@ def _require_fit(
         others = f" {extra} of the names that do not fit are in no network of its kind read here."
     raise InputError(
         f"{where} does not fit its own architecture in {len(wrong)} of {len(expected)} tensors; the"
-        f" first is {key}: expected {expected.get(key, 'none')}, found"
+        f" first is {in_file.get(key, key)}: expected {expected.get(key, 'none')}, found"
         f" {present.get(key, 'none')}.{others}"
     )

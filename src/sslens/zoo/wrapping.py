@@ -57,8 +57,7 @@ def wrap(
             the network, or ImageNet's colours.
         name: for tables and figures; the class's name unless given.
         prefix: the number of tokens before the patches, CLS first; found unless given.
-        image_size: the side of the square images in pixels; as the transform or the network says
-            unless given, else 224.
+        image_size: the side of images in pixels; as the transform or the network says, else 224.
         family: "JE" (joint embedding), "REC" (reconstruction) or "supervised", where it is known.
         objective: its name, such as "dino".
 

@@ -17,7 +17,7 @@ from sslens.report.writing.front import (
     WITHOUT_PIXELS,
     list_few,
 )
-from sslens.report.writing.numbers import spell, spell_level, spell_over
+from sslens.report.writing.numbers import set_minus, spell, spell_level, spell_over
 from sslens.statistics.estimate import SMALLEST, Estimate
 
 
@@ -211,6 +211,20 @@ def read_nearest(row: Mapping[str, Any]) -> Estimate:
     count = row.get("cka_minibatches", float("nan"))
     many = int(count) if count == count else 0
     return Estimate(row["cka_to_it"], row["cka_low"], row["cka_high"], "minibatches", many)
+
+
+def write_nearest(row: Mapping[str, Any], *, interval: bool) -> str:
+    """Write the nearest relative of a model with its CKA, of a row of the answer.
+
+    >>> row = {"nearest_relative": "b", "cka_to_it": 0.3, "cka_low": 0.2, "cka_high": 0.4}
+    >>> write_nearest(row, interval=True), write_nearest(row, interval=False)
+    ('b 0.30 [0.20, 0.40]', 'b 0.30')
+    """
+    if not row["nearest_relative"]:
+        return ""
+    cka = read_nearest(row)
+    spelt = set_minus(spell(cka) if interval else spell_level(cka.value))
+    return f"none alike, {spelt}" if is_unlike(cka) else f"{row['nearest_relative']} {spelt}"
 
 
 def write_minibatches(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
-from sslens.comparisons.likeness import is_unlike
 from sslens.errors import Caution
-from sslens.report.writing.alike import read_nearest, write_as_pixels, write_minibatches
+from sslens.report.writing.alike import write_as_pixels, write_minibatches, write_nearest
 from sslens.report.writing.answer_grid import Grid, write_grid
 from sslens.report.writing.answer_notes import count_lines, cut, wrap, write_findings, write_notes
 from sslens.report.writing.answer_rows import (
@@ -27,10 +26,8 @@ from sslens.report.writing.answer_rows import (
 from sslens.report.writing.best_features import FEW, count_judged, write_how_chosen
 from sslens.report.writing.numbers import (
     set_minus,
-    spell,
     spell_cell,
     spell_count,
-    spell_level,
     spell_margin,
     spell_share,
 )
@@ -91,6 +88,8 @@ class Style:
     apart: bool = False
 
 
+#: what ± is, said where there is room for it
+HALF = "±: the wider half of an interval."
 #: from the widest to the narrowest
 STYLES = (
     Style("both", likeness=True),
@@ -244,6 +243,9 @@ def _write_table(
         below = wrap(said, width)
         high = sum(one for row, one in zip(ordered, heights, strict=True) if row in shown)
         if 1 + high + len(below) <= room:
+            if style.interval == "half":
+                longer = wrap(f"{said} {HALF}", width)
+                below = longer if 1 + high + len(longer) <= room else below
             break
     heads = [HEADS["model"], *(HEADS[name] for name in columns)]
     lines = [AnswerLine(_join(heads, widths), "head")]
@@ -291,7 +293,7 @@ def _write_row(row: Mapping[str, Any], columns: Sequence[str], style: Style) -> 
         "best": name_best(row),
         "knn": _write_neighbours(row, style),
         "probe": _write_share(row, "probe", style),
-        "nearest": _write_nearest(row, style),
+        "nearest": write_nearest(row, interval=style.likeness),
         "ap": _write_share(row, "ap", style) if is_known(row, "ap") else "",
     }
     return [name, *(written[column] for column in columns)]
@@ -314,15 +316,6 @@ def _write_share(row: Mapping[str, Any], name: str, style: Style) -> str:
     if style.interval == "half":
         return spell_margin(accuracy)
     return spell_cell(accuracy, decimals=1 if style.interval == "both" else 0)
-
-
-def _write_nearest(row: Mapping[str, Any], style: Style) -> str:
-    """The nearest relative with its CKA."""
-    if not row["nearest_relative"]:
-        return ""
-    cka = read_nearest(row)
-    spelt = set_minus(spell(cka) if style.likeness else spell_level(cka.value))
-    return f"none alike, {spelt}" if is_unlike(cka) else f"{row['nearest_relative']} {spelt}"
 
 
 def _write_below(

@@ -66,7 +66,7 @@ def write_changes(results: Mapping[str, Results]) -> Iterator[Answer]:
             _write_taps(rows, of),
             _write_predictions(rows, of),
             _write_classes(rows, of),
-            _write_untouched(pair, layers, of),
+            _write_untouched(pair, rows, of),
             _write_cka(rows, of),
             _write_images(rows, of),
             _write_alone(pair, rows.get((WEIGHTS, "tensors"))),
@@ -114,11 +114,14 @@ def _write_weights(pair: Row, layers: pd.DataFrame, of: str) -> Answer:
     return Answer(f"Are the weights{of} the same?", word, effect, "", "", WEIGHTS)
 
 
-def _write_untouched(pair: Row, layers: pd.DataFrame, of: str) -> Iterator[Answer]:
+def _write_untouched(
+    pair: Row, rows: Mapping[tuple[str, str], pd.DataFrame], of: str
+) -> Iterator[Answer]:
     """Which layers are equal number for number, where some are and others are not."""
+    layers = rows.get((WEIGHTS, "layers"), pd.DataFrame())
     if pair["state"] == "equal" or are_other_networks(pair) or not len(layers):
         return
-    untouched = list_untouched(layers)
+    untouched = list_untouched(layers, rows.get((WEIGHTS, "tensors"), pd.DataFrame()))
     word = "these" if untouched else "none"
     effect = f"{spell_count(pair['equal'])} of {spell_count(pair['shared'])} tensors are equal"
     names = list_names(untouched) if untouched else ""
@@ -246,7 +249,8 @@ def _write_images(rows: Mapping[tuple[str, str], pd.DataFrame], of: str) -> Iter
         overlap = spell_share(Estimate(row["overlap"]))
         effect = (
             f"{spell_change(movement)} in the median (0: not at all, 1: as between unrelated"
-            f" models); {overlap} of the {int(row['neighbours'])} nearest neighbours are the same"
+            f" models); {overlap} of the {int(row['neighbours'])} nearest neighbours are the same;"
+            " neither has an interval"
         )
         word = "not at all" if still else spell_change(movement)
         yield Answer(f"How far did images{of} move among the others?", word, effect, "", "", IMAGES)

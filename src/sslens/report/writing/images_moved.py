@@ -63,9 +63,10 @@ def _write_movement(pair: Mapping[Any, Any], rows: pd.DataFrame) -> Iterator[str
         yield f"No image moved among the others between {names}."
         return
     overlap = Estimate(pair["overlap"])
+    first = [str(name) for name in known.image.head(NAMED)]
     yield (
         f"Among the others the images moved by {spell_change(pair['movement'])} in the median"
         f" between {names} (0 not at all, 1 as between unrelated models), and"
         f" {spell_share(overlap)} of their {int(pair['neighbours'])} nearest neighbours are the"
-        f" same; most moved {list_names([str(name) for name in known.image.head(NAMED)])}."
+        f" same, neither with an interval; most moved {list_names(first)}."
     )

@@ -29,10 +29,11 @@ def sentences(results: Results) -> tuple[str, ...]:
     written = []
     for pair in pairs:
         layers, tensors = (_select(results, name, pair) for name in ("layers", "tensors"))
-        told = [_write_change(pair), _write_kind(pair, layers), describe_statistics(pair)]
+        equal = _write_equal(pair)
+        told = [_write_change(pair), equal, _write_kind(pair, layers), describe_statistics(pair)]
         own = [f"{'; '.join(filter(None, told))}."]
         if len(pairs) <= PAIRS:
-            own += [*_write_layers(pair, layers), *_write_names(pair, tensors)]
+            own += [*_write_layers(pair, layers, tensors), *_write_names(pair, tensors)]
         written.append(own)
     if len(pairs) > 1:  # one paragraph a pair
         return tuple(" ".join(own) for own in written)
@@ -81,6 +82,14 @@ def _write_change(pair: Mapping[Any, Any]) -> str:
         shared = _count_shared(pair)
         return f"{pair['model_a']} is all zeros in the {shared} that {pair['model_b']} has too"
     return f"From {pair['model_a']} to {pair['model_b']} the weights {effect}"
+
+
+def _write_equal(pair: Mapping[Any, Any]) -> str:
+    """Write how many tensors are equal where others changed; empty where none is."""
+    if str(pair["state"]) != "changed" or not pair["relative"] >= CLOSE or not pair["equal"]:
+        return ""
+    are = "is" if pair["equal"] == 1 else "are"
+    return f"{spell_count(pair['equal'])} of {_count_shared(pair)} {are} equal, number for number"
 
 
 def _write_kind(pair: Mapping[Any, Any], layers: pd.DataFrame) -> str:
@@ -158,10 +167,20 @@ def _count_shared(pair: Mapping[Any, Any]) -> str:
     return spell_count(int(pair["shared"]), "tensor")
 
 
+def _count_each(pair: Mapping[Any, Any]) -> str:
+    """Count in brackets the tensors that each of two models has, of the backbones where a head was
+    measured beside them."""
+    both = int(pair["shared"]) + int(pair["unlike"])
+    counts = [both + int(pair[f"only_{side}"]) for side in ("a", "b")]
+    if has_head(pair):
+        counts = [int(pair[f"backbone_{side}"]) for side in ("a", "b")]
+    return f" (of {' and '.join(map(spell_count, counts))})"
+
+
 def _name_shared(pair: Mapping[Any, Any]) -> str:
     """Name the tensors that are compared."""
     if pair["only_a"] + pair["only_b"] + pair["unlike"]:
-        return f"the {_count_shared(pair)} that both have in one shape"
+        return f"the {_count_shared(pair)} that both have in one shape{_count_each(pair)}"
     return f"{'all' if pair['shared'] > 1 else 'the'} {_count_shared(pair)}"
 
 
@@ -204,7 +223,9 @@ def _write_angle(row: Mapping[Any, Any]) -> str:
     return f", at an angle of {spell_degrees(row['angle'])}"
 
 
-def _write_layers(pair: Mapping[Any, Any], layers: pd.DataFrame) -> Iterator[str]:
+def _write_layers(
+    pair: Mapping[Any, Any], layers: pd.DataFrame, tensors: pd.DataFrame
+) -> Iterator[str]:
     """Write where weights changed most and least, and which were not touched."""
     if pair["state"] == "equal" or are_other_networks(pair):
         return
@@ -219,7 +240,7 @@ def _write_layers(pair: Mapping[Any, Any], layers: pd.DataFrame) -> Iterator[str
             name, most = found
             text += f"; most in {name} ({spell_relative(most['relative'])}{_write_angle(most)})"
         yield f"{text}."
-    untouched = list_untouched(layers)
+    untouched = list_untouched(layers, tensors)
     if untouched:
         yield f"Untouched by {pair['model_b']}: {list_names(untouched)}."
 
@@ -273,8 +294,13 @@ def find_most_changed(layers: pd.DataFrame) -> tuple[str, Mapping[Any, Any]] | N
     return f"{most['kind']}{', before the blocks' if most['kind'] == 'embedding' else ''}", most
 
 
-def list_untouched(layers: pd.DataFrame) -> list[str]:
-    """List kinds of layers and blocks that are equal number for number; runs of blocks together."""
+def list_untouched(layers: pd.DataFrame, tensors: pd.DataFrame) -> list[str]:
+    """List kinds of layers and blocks that are equal number for number, runs of blocks together,
+    then the first tensors that are in none of these.
+
+    Args:
+        layers, tensors: the rows of one pair (`select_weights`).
+    """
     equal = layers[layers.state == "equal"]
     kinds = [str(kind) for kind in equal.kind[(equal.block == "") & (equal.kind != "")]]
     order = list(dict.fromkeys(layers.block[layers.block != ""]))
@@ -288,7 +314,12 @@ def list_untouched(layers: pd.DataFrame) -> list[str]:
     spans = [
         f"block {run[0]}" if len(run) == 1 else f"blocks {run[0]} to {run[-1]}" for run in runs
     ]
-    return [*kinds, *spans]
+    if not len(tensors):
+        return [*kinds, *spans]
+    single = tensors[(tensors.state == "equal") & ~tensors.kind.isin([*kinds, *BUFFERS])]
+    names = [str(name) for name in single.tensor[~single.block.isin(blocks)]]
+    more = [f"{spell_count(len(names) - NAMED)} tensors more"] if len(names) > NAMED else []
+    return [*kinds, *spans, *names[:NAMED], *more]
 
 
 def _write_names(pair: Mapping[Any, Any], tensors: pd.DataFrame) -> Iterator[str]:
