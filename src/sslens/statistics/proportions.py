@@ -30,14 +30,16 @@ def wilson(correct: int, count: int, z: float = Z) -> tuple[float, float]:
 
     >>> [round(end, 4) for end in wilson(8, 10)]
     [0.4902, 0.9433]
+    >>> wilson(0, 29)[0], wilson(29, 29)[1]
+    (0.0, 1.0)
     """
     share = correct / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = (
         z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
     )
-    # rounding may neither leave out a share of 0 or 1 nor go beyond
-    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
+    # rounding may not leave out a share of 0 or 1, nor pass it
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 class Counts(NamedTuple):

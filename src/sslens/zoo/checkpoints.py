@@ -24,6 +24,7 @@ from sslens.zoo.identity import (
 from sslens.zoo.insides import name_weights
 from sslens.zoo.quantised import dequantise_states, describe_kinds
 from sslens.zoo.recognise import Recognised, recognise_as
+from sslens.zoo.unfinished import describe_unfinished
 
 
 def load_card(card: Card, asked: Asked = NOTHING) -> Backbone:
@@ -88,6 +89,8 @@ def _build(
         else name_weights(path, source)
     )
     about = gather_about(checkpoint, card)
+    if unfinished := describe_unfinished(path, about):
+        warn_of_doubt(unfinished)
     backbone = wrap_network(
         checkpoint.network(),
         name=make_visible(f"{name} ({branch})" if branch else name),

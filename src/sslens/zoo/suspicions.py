@@ -7,12 +7,17 @@ import numpy as np
 
 from sslens.zoo.arrays import Array
 from sslens.zoo.files import Contents
+from sslens.zoo.identity import gather_about
 from sslens.zoo.recognise import Recognised
+from sslens.zoo.unfinished import describe_unfinished
 from sslens.zoo.wrappers import unwrap
 
 
 def find_suspicions(checkpoint: Recognised, inside: Contents) -> Iterator[str]:
-    """Yield what looks wrong in the values of a checkpoint, one sentence each."""
+    """Yield what looks wrong in the values of a checkpoint, one sentence each, after whether its
+    training is over."""
+    if unfinished := describe_unfinished(inside.path, gather_about(checkpoint, None)):
+        yield unfinished
     weights = {name: array.values for name, array in checkpoint.weights.items()}
     # one reading each of 100 million numbers: a mask of them would be three
     ends = {name: (v.min(), v.max()) for name, v in weights.items() if v.size}
