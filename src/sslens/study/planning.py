@@ -19,7 +19,7 @@ from sslens.study.choosing import (
     require_claims,
     summarise_lacks,
 )
-from sslens.study.contract import wants_classes, wants_networks
+from sslens.study.contract import trains_probes, wants_classes, wants_networks
 from sslens.study.image_sets import (
     describe_blurred,
     describe_overlap,
@@ -228,7 +228,8 @@ def open_study_images(
     blurred = describe_blurred(images, bank) if study.require_blurred else []
     use = "where k-NN finds them themselves and probes are trained on them."
     notes = [*describe_skipped(images), *describe_skipped(bank)]
-    notes += describe_small_classes(images, bank)
+    if not study.analyses or any(map(trains_probes, study.analyses)):
+        notes += describe_small_classes(images, bank)
     return images, bank, [*notes, *blurred, *describe_overlap(images, bank, use)]
 
 
