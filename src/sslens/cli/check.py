@@ -74,6 +74,11 @@ def _check(
         return checking.check_report(command.target, conditions)
     from sslens.arguments.spelling import as_option
 
+    if not command.target.exists():
+        raise InputError(
+            f"{command.target} is not there: give the folder of a finished report, or the YAML file"
+            " of a study."
+        )
     study = read(command.target, command.overrides)
     study.require_sources()
     return checking.check_study(study, conditions, say=say, spell=as_option) or ()
