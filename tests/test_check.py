@@ -466,6 +466,14 @@ def test_a_line_says_the_number_and_what_was_supposed(
     assert (one["table"], one["where"]["vote"], one["at_least"]) == ("accuracies", "weighted", 0.7)
 
 
+def test_a_target_that_is_absent_may_have_been_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(tmp_path / "none"), "--condition", "c1"]) == 2
+    said = capsys.readouterr().err
+    assert "none is not there: give the folder of a finished report, or the YAML file of" in said
+
+
 def test_a_line_of_a_claim_says_its_effect_interval_and_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -311,6 +311,19 @@ def test_a_wrong_command_is_refused_at_once(
     missing = str(tmp_path / "none.json")
     assert main(["detect", NANO, "--coco", str(tmp_path), missing, missing]) == 2
     assert "none.json is no file" in capsys.readouterr().err
+    (tmp_path / "train.json").touch()
+    assert main(["detect", NANO, "--coco", str(tmp_path), "train.json", "train.json"]) == 2
+    beside = f"(there is {tmp_path / 'train.json'})."
+    said = capsys.readouterr().err
+    assert f"train.json is no file in {Path.cwd()}: give an annotation file" in said
+    assert beside in said
+    assert main(["detect", NANO, "--coco", "photos", "a.json", "--finetune"]) == 2
+    assert (
+        "--coco takes 3 words, IMAGES TRAIN.json VAL.json, and has 2 (photos a.json): give all"
+        in capsys.readouterr().err
+    )
+    assert main(["detect", NANO, "--heads", "smal"]) == 2
+    assert '--heads has no "smal": did you mean small?' in capsys.readouterr().err
     assert main(["detect", NANO, "--set", "sise=3"]) == 2
     assert "did you mean size" in capsys.readouterr().err
 

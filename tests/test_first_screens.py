@@ -34,9 +34,10 @@ from sslens.report.verdicts import make_table
 from sslens.report.writing import sentences
 from sslens.report.writing.alike import Beside, write_alike
 from sslens.report.writing.answer import Told, write_answer
+from sslens.report.writing.detection import write_nothing_learned
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.verdicts import Part, Verdict, reach_verdict
-from sslens.table import Results
+from sslens.table import Results, Table
 
 CONTROLS = ("random #0", "pixels")
 
@@ -271,6 +272,10 @@ def test_detectors_that_have_learned_nothing_decide_nothing() -> None:
     assert front.choice.startswith(
         "No detector has learned to find objects, the controls' included"
     )
+    rows = detection(ap)["models"]
+    alone = Results({"models": Table(rows[~rows.control], dict.fromkeys(rows.columns, ""))})
+    (sentence,) = write_nothing_learned(alone)
+    assert sentence.startswith("No detector has learned to find objects: the highest box AP")
 
 
 def test_the_terminal_has_the_precision_of_each_detector() -> None:

@@ -192,6 +192,16 @@ def folder(root: Path, classes: dict[str, int]) -> str:
     return f"{root}.npz" if root.suffix != ".npz" else str(root)
 
 
+@pytest.mark.parametrize(("analysis", "count"), [("probe-layers", 1), ("invariance", 0)])
+def test_small_classes_are_told_where_probes_are_trained(
+    tmp_path: Path, analysis: str, count: int
+) -> None:
+    images = folder(tmp_path / "val.npz", {"ant": 8, "bee": 8, "gnu": 3})
+    study = Study(("random:vit_nano_patch8_32",), images, analyses=(analysis,))
+    notes = prepare(study, Store(tmp_path / "store"), quiet=True).notes
+    assert sum("leaves the probes" in note for note in notes) == count
+
+
 def test_a_class_without_a_bank_is_named_before_any_pass(tmp_path: Path) -> None:
     images = folder(tmp_path / "val.npz", {"ant": 5, "bee": 5, "gnu": 5})
     bank = folder(tmp_path / "train.npz", {"bee": 5, "gnat": 5, "ant": 5})

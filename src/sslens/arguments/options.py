@@ -18,7 +18,8 @@ class Common:
     seed: int = 0
     """Of every choice that is random."""
     limit: int | None = None
-    """Images taken at most, drawn by their ids and the seed; None takes all."""
+    """Images taken at most, drawn by their ids and the seed; None takes all. A bank, and the other
+    sets of a command, are taken whole."""
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes a GPU where there is one."""
     dry_run: bool = False

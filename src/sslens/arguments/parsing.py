@@ -75,7 +75,8 @@ def parse(kind: type, prog: str, given: Sequence[str]) -> Parsed:
 
     Raises:
         InputError: a word is none of the choices of its option, where the message offers the
-            nearest; or an option of one value is given twice with different ones.
+            nearest; an option of several words has fewer; or an option of one value is given twice
+            with different ones.
         SystemExit: the arguments are wrong otherwise (status 2), or ask for the help (status 0).
 
     >>> @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,7 @@ def parse(kind: type, prog: str, given: Sequence[str]) -> Parsed:
     given = _join_repeated(_list_several(kind), given)
     _require_choices(_list_choices(kind), given)
     _require_numbers(_list_numbers(kind), given)
+    _require_words(_list_words(kind), given)
     registry = ConstructorRegistry()
     registry.struct_rule(_read_fields)
     own = {entry.name for entry in dataclasses.fields(kind)}
@@ -176,7 +178,7 @@ def _list_choices(kind: type) -> dict[str, Choices]:
         hint = hints[entry.name]
         base = get_args(hint)[0] if get_origin(hint) is Annotated else hint
         several = get_origin(base) is tuple
-        word = get_args(base)[0] if several else base
+        word = get_args(base)[0] if several else _leave_none(base)
         if get_origin(word) is typing.Literal:
             option = as_option(entry.name, None)
             choices[option] = Choices(tuple(map(str, get_args(word))), several)
@@ -196,9 +198,47 @@ def _require_choices(choices: Mapping[str, Choices], given: Sequence[str]) -> No
             left = 0 if option not in choices else len(given) if choices[option].several else 1
             if not equals:
                 continue
-        if left > 0 and word not in choices[option].words:
+        if left > 0 and word not in (*choices[option].words, "None"):
             raise InputError(f'{option} has no "{word}": {nearest(word, choices[option].words)}')
         left -= 1
+
+
+def _leave_none(hint: Any) -> Any:
+    """A type without None, where one other is left."""
+    others = [part for part in get_args(hint) if part is not type(None)]
+    union = get_origin(hint) in (types.UnionType, typing.Union)
+    return others[0] if union and len(others) == 1 else hint
+
+
+def _list_words(kind: type) -> dict[str, tuple[str, ...]]:
+    """List what each option takes that takes a certain number of words, as its help names them."""
+    words: dict[str, tuple[str, ...]] = {}
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for entry in dataclasses.fields(kind):
+        hint = hints[entry.name]
+        base, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        base = _leave_none(base)
+        named = [note.metavar for note in notes if getattr(note, "metavar", None)]
+        if get_origin(base) is tuple and Ellipsis not in get_args(base) and named:
+            words[as_option(entry.name, None)] = tuple(named[0].split())
+        elif isinstance(base, type) and dataclasses.is_dataclass(base):
+            words |= _list_words(base)
+    return words
+
+
+def _require_words(words: Mapping[str, tuple[str, ...]], given: Sequence[str]) -> None:
+    """Refuse too few words after an option; tyro shows its own types for them."""
+    for at, argument in enumerate(given):
+        wanted = words.get(argument.replace("_", "-"))
+        if wanted is None:
+            continue
+        after = [*itertools.takewhile(lambda one: not one.startswith("-"), given[at + 1 :])]
+        if after != ["None"] and len(after) < len(wanted):
+            there = f"{len(after)} ({' '.join(after)})" if after else "none"
+            raise InputError(
+                f"{argument} takes {len(wanted)} words, {' '.join(wanted)}, and has {there}: give"
+                " all of them."
+            )
 
 
 def _list_numbers(kind: type) -> dict[str, Numbers]:

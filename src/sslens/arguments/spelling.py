@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Collection, Sequence
 
+#: models that a title names; of more it says how many
+NAMED = 4
+
 
 def as_option(name: str, value: str | None) -> str:
     """Return the command-line option for a parameter, with the value that it is given.
@@ -58,3 +61,19 @@ def name_for_title(sources: Sequence[str]) -> tuple[str, ...]:
         name if names.count(name) == 1 else source
         for name, source in zip(names, sources, strict=True)
     )
+
+
+def name_subjects(models: Sequence[str], one: str, several: str) -> str:
+    """Name the models of a title and their verb; of many say how many.
+
+    Args:
+        models: their names.
+        one, several: the verb for one model, and for several.
+
+    >>> name_subjects(["pixels"], "is", "are"), name_subjects(["dino", "mae"], "knows", "know")
+    ('pixels is', 'dino and mae know')
+    """
+    if len(models) > NAMED:
+        return f"{len(models)} models {several}"
+    *first, last = models
+    return f"{', '.join(first)} and {last} {several}" if first else f"{last} {one}"

@@ -77,6 +77,11 @@ def _check(
                 " report: give its study.yaml."
             )
         return checking.check_report(command.target, conditions)
+    if not command.target.exists():
+        raise InputError(
+            f"{command.target} is not there: give the folder of a finished report, or the YAML file"
+            " of a study."
+        )
     study = read(command.target, command.overrides)
     study.require_sources()
     return checking.check_study(study, conditions, say=say, spell=SPELL) or ()

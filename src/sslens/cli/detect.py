@@ -9,7 +9,7 @@ import tyro
 from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.declared import require_words
 from sslens.arguments.options import Common, Text
-from sslens.arguments.spelling import name_for_title
+from sslens.arguments.spelling import name_for_title, name_subjects
 from sslens.data.sources import require_source
 from sslens.errors import InputError
 from sslens.slurm import Slurm
@@ -105,7 +105,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         asked,
         command.common.out or Path("sslens-detection"),
         line=line,
-        title=f"What {', '.join(name_for_title(asked.models))} know about place",
+        title=f"What {name_subjects(name_for_title(asked.models), 'knows', 'know')} about place",
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,

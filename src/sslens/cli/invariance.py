@@ -1,6 +1,5 @@
 """`sslens invariance`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +9,7 @@ import tyro
 from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.options import Common, Text
 from sslens.arguments.sizes import with_image_size
-from sslens.arguments.spelling import name_for_title
+from sslens.arguments.spelling import name_for_title, name_subjects
 from sslens.errors import InputError
 from sslens.slurm import Slurm
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from sslens.study import Study
 
 GROUP = "measure"
-#: models that a title names; of more it says how many
-NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         asked,
         command.common.out or Path("sslens-invariance"),
         line=line,
-        title=f"What {_name_models(name_for_title(asked.models))} blind to",
+        title=f"What {name_subjects(name_for_title(asked.models), 'is', 'are')} blind to",
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,
@@ -115,15 +112,3 @@ def check(command: Command) -> "Study":
         transforms=command.transforms,
         decode=command.decode,
     )
-
-
-def _name_models(models: Sequence[str]) -> str:
-    """Name the models and their verb; of many say how many.
-
-    >>> _name_models(["pixels"]), _name_models(["dino_vits16", "mae_vitb16"])
-    ('pixels is', 'dino_vits16 and mae_vitb16 are')
-    """
-    if len(models) > NAMED:
-        return f"{len(models)} models are"
-    *first, last = models
-    return f"{', '.join(first)} and {last} are" if first else f"{last} is"

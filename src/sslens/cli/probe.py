@@ -78,7 +78,7 @@ class Command:
     seed: int = 0
     """Of the images drawn, the parts, the first weights and the order of images."""
     limit: int | None = None
-    """Images taken at most of each set, drawn by their ids and the seed."""
+    """Images taken at most of each set, those that train too, drawn by their ids and the seed."""
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes a GPU where there is one."""
     image_size: int | None = None

@@ -225,13 +225,22 @@ def split_coco(source: str) -> tuple[Path, Path]:
     _require_path(folder, folder)
     if not file.is_file():
         raise InputError(
-            f"{file} is no file: give an annotation file of COCO's format{_suggest_beside(file)}."
+            f"{file} is no file{_say_where(file)}: give an annotation file of COCO's format"
+            f"{_suggest_beside(file, folder)}."
         )
     return folder, file
 
 
-def _suggest_beside(file: Path) -> str:
-    """A file beside a missing one that is spelt like it, as the end of a sentence."""
+def _say_where(file: Path) -> str:
+    """The folder in which a relative path was looked for, as a part of a sentence."""
+    return "" if file.is_absolute() else f" in {Path.cwd()}"
+
+
+def _suggest_beside(file: Path, images: Path) -> str:
+    """The file below the folder of images, or one beside the missing file that is spelt like it, as
+    the end of a sentence."""
+    if (images / file).is_file():
+        return f" (there is {images / file})"
     if not file.parent.is_dir():
         return f" ({file.parent} is not there)"
     hint = nearest(file.name, [one.name for one in file.parent.iterdir()])

@@ -369,5 +369,5 @@ def describe(path: Path | str) -> str:
         for tap in grams.taps:
             kinds[tap.kind] = kinds.get(tap.kind, 0) + 1
         counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        lines[f"tokens {tokens}"] = f"{len(grams.taps)} taps: {counted}"
+        lines[f"tokens {tokens}"] = f"{len(grams.taps)} tap{'s' * (len(grams.taps) > 1)}: {counted}"
     return "\n".join(f"{name:<14}{text}" for name, text in lines.items())

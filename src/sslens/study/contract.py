@@ -46,6 +46,15 @@ def wants_classes(analysis: str) -> bool:
     return bool({"labels", "classes", "probes"} & {*needs_of(analysis)})
 
 
+def trains_probes(analysis: str) -> bool:
+    """Whether an analysis trains probes of the classes of images.
+
+    >>> trains_probes("probe-layers"), trains_probes("knn-depth"), trains_probes("invariance")
+    (True, False, False)
+    """
+    return "probes" in needs_of(analysis)
+
+
 def wants_images(analysis: str) -> bool:
     """Whether an analysis needs something of images.
 

@@ -62,9 +62,11 @@ def train_all(captured: Captured, *, tuned: bool = False, several: bool = False)
     sizes = describe_areas(choose_areas(runs[0].train))
     judged = runs[0].images
     if not situation.quiet and all(one.value[0, 0] < UNLEARNED for one in numbers):
+        too = ", the controls' included" if any(run.member.control for run in runs) else ""
+        network = "a fine-tuned network" if tuned else "joined blocks" if several else "one block"
         warnings.warn(
-            "No detector has learned to find objects, the controls' included: train longer, or on"
-            " more images.",
+            f"No detector on {network} has learned to find objects{too}: train longer, or on more"
+            " images.",
             Doubt,
             stacklevel=2,
         )

@@ -19,7 +19,7 @@ from sslens.study.choosing import (
     require_claims,
     summarise_lacks,
 )
-from sslens.study.contract import wants_classes, wants_networks
+from sslens.study.contract import trains_probes, wants_classes, wants_networks
 from sslens.study.image_sets import (
     describe_alone,
     describe_blurred,
@@ -232,7 +232,9 @@ def open_study_images(
     images, bank = match_bank(images, bank, call_source(study.bank))
     blurred = describe_blurred(images, bank) if study.require_blurred else []
     notes = [*describe_skipped(images), *describe_skipped(bank)]
-    notes += [*map(Caution, describe_alone(images, bank)), *describe_small_classes(images, bank)]
+    notes += map(Caution, describe_alone(images, bank))
+    if not study.analyses or any(map(trains_probes, study.analyses)):
+        notes += describe_small_classes(images, bank)
     return images, bank, [*notes, *blurred]
 
 

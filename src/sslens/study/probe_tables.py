@@ -235,7 +235,8 @@ def _describe_choice(outcome: Outcome, grid: Sequence[Point]) -> str:
     if not grid:
         return chosen
     return (
-        f"{chosen}; best five {outcome.best:.1%} ± {outcome.std:.1%}, chosen on the test images"
+        f"{chosen}; best five {outcome.best:.1%} (standard deviation of the five"
+        f" {outcome.std:.1%}), chosen on the test images"
         " themselves"
     )
 

@@ -121,12 +121,14 @@ def _describe(
         missing: the number of files that the folder lacks.
         device: where the pass would run; None where the store has the features already.
     """
+    from sslens.report.writing.numbers import spell_count
     from sslens.study.costing import spell_size
 
     transform, size = model.transform, len(images) * wanted.row_bytes
     files = f"{wanted.count} file{'' if wanted.count == 1 else 's'}"
     lines = [
-        f"model     {model.name}, {len(wanted.taps)} taps, {len(wanted.columns)} taps and poolings",
+        f"model     {model.name}, {spell_count(len(wanted.taps), 'tap')},"
+        f" {len(wanted.columns)} taps and poolings",
         f"images    {len(images):,} of {images.name} ({images.digest[:12]})",
         f"seen as   {transform.crop} of {transform.resize} px, {transform.interpolation};"
         f" {wanted.precision}",

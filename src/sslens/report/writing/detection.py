@@ -38,10 +38,11 @@ def write_nothing_learned(results: Results) -> Iterator[str]:
     """Say in one sentence that no detector finds objects, where it is so: then nothing else can be
     said of them."""
     rows = results["models"]
-    best = rows[(rows.kind == "box") & (rows.measure == "AP")].ap.max()
+    own = rows[(rows.kind == "box") & (rows.measure == "AP")]
+    best, too = own.ap.max(), ", the controls' included" if own.control.any() else ""
     if best < LEARNED:
         yield (
-            "No detector has learned to find objects, the controls' included: the highest box AP is"
+            f"No detector has learned to find objects{too}: the highest box AP is"
             f" {spell_share(Estimate(float(best)))}, so that nothing here says which model is"
             " better. Train longer, or on more images."
         )

@@ -46,9 +46,23 @@ def _write_paths(results: Results) -> tuple[str, ...]:
         if controls:
             claims.append(_write_control(controls))
         if claims:
-            return tuple(claims)
+            return (*claims, *_write_others(results))
     runs = results["records"].groupby("model", sort=False)
     return tuple(_write_run(str(model), rows) for model, rows in runs)[:MOST]
+
+
+def _write_others(results: Results) -> Iterator[str]:
+    """Write the paths of runs that stand in no difference, and why they stand in none."""
+    members = {
+        name
+        for told in results["differences"].members
+        for side in str(told).split("; ")
+        for name in side.partition(": ")[2].split(", ")
+    }
+    for model, rows in results["records"].groupby("model", sort=False):
+        if str(model) not in members:
+            told = _write_run(str(model), rows).removesuffix(".")
+            yield f"{told}. It is of no family that is held against another."
 
 
 def _select_attention(rows: pd.DataFrame) -> dict[str, Any]:
@@ -83,16 +97,21 @@ def _write_claim(rows: pd.DataFrame) -> str:
 def _write_control(pairs: Sequence[pd.DataFrame]) -> str:
     """Write how the straightness of JE and REC differs from fine-tuned random weights."""
     rows = [_select_attention(own) for own in pairs]
-    parts = [
-        f"{row['role']} is not held against it, for {row['unlike']}"
-        if row["unlike"]
-        else f"{row['role']} is {compare(read_path_contrast(row).difference, 'it', 'straightness')}"
-        for row in rows
-    ]
+    parts = []
+    for row in rows:
+        own = row["members"].partition(f"{row['role']}: ")[2].partition(";")[0]
+        told = f"{row['role']} ({own}) has {spell(Estimate(row['value']))}"
+        if row["unlike"]:
+            parts.append(f"{told}, and is not held against theirs, for {row['unlike']}")
+        else:
+            difference = read_path_contrast(row).difference
+            parts.append(f"{told}, which is {compare(difference, 'theirs', 'straightness')}")
     members = rows[0]["members"].partition(f"{CONTROL}: ")[2]
+    straight = Estimate(rows[0]["value"] - rows[0]["difference"])
+    value = f", which have {spell(straight)}" if straight.defined else ""
     return (
-        f"What the recipe does to random weights ({members}), by the straightness of"
-        f" {rows[0]['group']} parameters: {'; '.join(parts)}."
+        f"Straightness of {rows[0]['group']} parameters, beside what the recipe does to random"
+        f" weights ({members}){value}: {'; '.join(parts)}."
     )
 
 

@@ -66,7 +66,7 @@ def write_warning(results: Mapping[str, Results]) -> str:
 
 
 def _write_nothing(best: float, how: str, link: str) -> Answer:
-    """No detector, the controls' included, has learned to find objects."""
+    """No detector has learned to find objects, those of controls included."""
     highest = spell_share(Estimate(best))
     effect = (
         f"no detector has learned to find objects: the highest box AP is {highest}; train longer,"
