@@ -232,7 +232,8 @@ def open_study_images(
     images, bank = match_bank(images, bank, call_source(study.bank))
     blurred = describe_blurred(images, bank) if study.require_blurred else []
     notes = [*describe_skipped(images), *describe_skipped(bank)]
-    notes += map(Caution, describe_alone(images, bank))
+    if not study.analyses or any(map(wants_classes, study.analyses)):
+        notes += map(Caution, describe_alone(images, bank))
     if not study.analyses or any(map(trains_probes, study.analyses)):
         notes += describe_small_classes(images, bank)
     return images, bank, [*notes, *blurred]
