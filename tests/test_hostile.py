@@ -322,6 +322,13 @@ def test_names_in_files_do_not_reach_a_terminal(tmp_path: Path) -> None:
     assert len(shown) < 20_000
 
 
+def test_an_axis_of_one_number_has_any_stride(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(zipped(under("w", tensor([1, 4], [2**61, 1]))))
+    (weights,) = files.read_tensors(path).values()
+    assert weights["w"].tolist() == [[0.0] * 4]
+
+
 def test_many_state_dicts_are_told_in_few_lines(tmp_path: Path) -> None:
     tree = {f"net{number}": {"w": torch.zeros(1)} for number in range(160)}
     torch.save(tree, tmp_path / "a.pth")

@@ -5,7 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import final
 
 import numpy as np
@@ -101,10 +101,10 @@ def read_rows(path: Path) -> list[IndexRow]:
         raise InputError(
             f"{path} cannot be read as CSV ({error}): save it again as CSV in UTF-8."
         ) from error
-    lacking = next((row for row in rows if not row.path), None)
+    lacking = next((row for row in rows if not PurePath(row.path).name), None)
     if lacking is not None:
         raise InputError(
-            f"{path} has no path in line {lacking.line}: give one, or remove the line."
+            f"{path} has no path of a file in line {lacking.line}: give one, or remove the line."
         )
     if not rows:
         raise InputError(f"{path} lists no image: give a line for each below the first.")
