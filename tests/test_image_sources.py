@@ -247,6 +247,14 @@ def test_labels_beyond_any_number_of_classes_take_no_memory(
     assert time.process_time() - began < 1
 
 
+@pytest.mark.parametrize("key", ["ids", "classes"])
+def test_a_name_with_half_a_character_is_refused(tmp_path: Path, key: str) -> None:
+    pixels, names = np.zeros((2, 2, 2), np.uint8), np.array(["a", "\ud800"])
+    np.savez(tmp_path / "x.npz", images=pixels, labels=np.array([0, 1]), **{key: names})
+    with pytest.raises(InputError, match=rf'x\.npz: "\\ud800" of {key} holds half'):
+        open_images(tmp_path / "x.npz", minimum=1)
+
+
 def test_a_file_that_unpacks_to_gigabytes_is_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
