@@ -362,6 +362,27 @@ def test_an_axis_of_one_number_has_any_stride(tmp_path: Path) -> None:
     assert weights["w"].tolist() == [[0.0] * 4]
 
 
+def test_many_state_dicts_of_one_number_take_no_memory(tmp_path: Path) -> None:
+    one = tensor([3000, 3000], [0, 0])  # 36 MB each, as one number
+    tree = b"}" + b"".join(text(f"s{n}") + under("w", one) + b"s" for n in range(12))
+    (tmp_path / "a.pth").write_bytes(zipped(tree))
+    with pytest.raises(InputError, match="numbers that are repeated so often are no weights"):
+        files.read_contents(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    "called", [call("_codecs", "encode", b"h\x00"), call("builtins", "list", b"h\x00")]
+)
+def test_calls_that_copy_one_value_again_and_again_take_no_memory(
+    tmp_path: Path, called: bytes
+) -> None:
+    value = text("a" * (1 << 20)) if b"encode" in called else b"]" + b"(" + b"N" * 1000 + b"e"
+    many = 100 if b"encode" in called else 20_000
+    (tmp_path / "a.pkl").write_bytes(bare(value + b"q\x000](" + called * many + b"e"))
+    with pytest.raises(InputError, match="its calls copy values until the memory is full"):
+        files.read_contents(tmp_path / "a.pkl")
+
+
 def test_many_state_dicts_are_told_in_few_lines(tmp_path: Path) -> None:
     tree = {f"net{number}": {"w": torch.zeros(1)} for number in range(160)}
     torch.save(tree, tmp_path / "a.pth")

@@ -103,7 +103,7 @@ def _find_wrong_setting(transform: Any, encodes: bool) -> str | None:
         if type(value) is int and not 0 < value <= SIDE:
             return f"its transform's {key} is {value}"
         if key == "interpolation" and value not in INTERPOLATIONS:
-            return f"its transform's interpolation is {value[:40]}"
+            return f"its transform's interpolation is {str(value)[:40]}"
         if encodes and key in FIXED and value != FIXED[key]:
             return f"its transform's {key} is {value}"
     if encodes and transform.get("crop", 0) > transform.get("resize", SIDE):
