@@ -514,6 +514,33 @@ def test_verdicts_and_their_file_tell_a_condition_the_same(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"outcome": ""}, 'the outcome of "mine-separates" is ""'),
+        ({"outcome": "great"}, 'the outcome of "mine-separates" is "great"'),
+        ({"claim": ""}, 'the outcome of "" is'),
+        ({"effect": "x"}, 'its effect is "x"'),
+    ],
+)
+def test_a_damaged_verdict_fails_no_gate(
+    tmp_path: Path, changed: dict[str, str], said: str
+) -> None:
+    folder = report(tmp_path, [], [OwnClaim.parse(MINE)])
+    rows = pd.read_csv(folder / "verdicts.csv", dtype=str, keep_default_na=False)
+    rows = rows[rows.claim == "mine-separates"].assign(**changed)
+    rows.to_csv(folder / "verdicts.csv", index=False)
+    with pytest.raises(InputError, match=rf"verdicts\.csv is damaged in row 1 \({said}"):
+        read_verdicts(folder)
+
+
+def test_an_interval_that_is_text_is_no_interval() -> None:
+    frame = RESULTS["knn-depth"]["accuracies"].assign(low="x")
+    results = {"knn-depth": Results({"accuracies": Table(frame, dict.fromkeys(frame, ""))})}
+    with pytest.raises(InputError, match='The column "low" holds no numbers'):
+        Place("knn-depth", "accuracy", {"model": "mine", "tap": "norm"}).find(results)
+
+
+@pytest.mark.parametrize(
     ("condition", "message"),
     [
         ("c99", 'No claim "c99" was judged'),

@@ -226,6 +226,7 @@ BAD = {
     "with a box that reaches over its image's edge": {"bbox": [7, 1, 4.5, 3]},
     "without a mask, where others have one": {"segmentation": []},
     "with a damaged mask": {"segmentation": [[1, 1, 5, 1]]},
+    "with an iscrowd that is neither 0 nor 1": {"iscrowd": "1"},
     "with a mask outside its image": {"segmentation": [[11, 1, 15, 1, 15, 4, 11, 4]]},
     "with a mask of another size than its image": {
         "segmentation": {"size": [4, 5], "counts": [9, 11]}

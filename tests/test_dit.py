@@ -155,6 +155,7 @@ def test_reduced_precision_is_near_and_comes_out_as_float32() -> None:
         ({"patch": 5}, "Patches of 5 px do not tile images of 32 px: give a size of 30 or 35, or"),
         ({"heads": 5}, "cut into 5 heads"),
         ({"blocks": 0}, "The blocks are 0: expected 1 or more"),
+        ({"blocks": 10**20}, "expected 4,096 or less"),
         ({"canvas": -1}, "The canvas is -1: expected 0 or more"),
         ({"condition": 0}, "The condition is 0: expected 1 or more"),
     ],

@@ -359,6 +359,7 @@ def test_with_responses_of_each_image_a_step_in_parts_is_the_step() -> None:
         ({"responses": "images"}, 'responses is "images": did you mean image'),
         ({"decoder_dim": 0}, "cannot be built: give 0 or more and 1 or more"),
         ({"decoder_blocks": -1}, "A decoder of -1 blocks"),
+        ({"decoder_blocks": 10**20}, "expected 4,096 or less"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], said: str) -> None:

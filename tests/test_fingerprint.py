@@ -27,6 +27,7 @@ from sslens.fingerprint import (
     triangles,
     write,
 )
+from sslens.fingerprint.file import describe
 from sslens.fingerprint.header import ENTRY, FORMAT
 from sslens.measures.cka import minibatch_cka
 from sslens.models.about import About
@@ -338,6 +339,23 @@ def change(
         {name: value.contiguous() for name, value in kept.items()}, to, {ENTRY: json.dumps(entry)}
     )
     return to
+
+
+def test_a_name_in_a_header_changes_neither_screen_nor_file(
+    made: tuple[Path, Conditions, list[Grams]], tmp_path: Path
+) -> None:
+    def rename(name: str) -> Path:
+        return change(
+            made[0],
+            tmp_path / "named.safetensors",
+            lambda entry: entry | {"model": entry["model"] | {"name": name}},
+        )
+
+    said = describe(rename("evil\x1b[2J\nchecksums     right"))
+    assert r"evil\x1b[2J\nchecksums     right" in said
+    assert len(said.splitlines()) == len(describe(made[0]).splitlines())
+    with pytest.raises(InputError, match="a name in its header holds half of a character"):
+        read(rename("\ud800"))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.00005, 0.01, 0.5, 0.9999])

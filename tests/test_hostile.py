@@ -3,6 +3,7 @@ or refused in a sentence, in little time and memory, and none runs code."""
 
 import io
 import json
+import math
 import pickle
 import resource
 import struct
@@ -18,7 +19,7 @@ import torch
 import sslens
 from sslens import zoo
 from sslens.errors import InputError, make_visible
-from sslens.store import write_tensors
+from sslens.store import write_tensors, write_text
 from sslens.zoo import doctor, files, machine
 
 TORCH = "torch._utils"
@@ -300,7 +301,20 @@ def test_a_header_that_asks_for_an_impossible_network_is_refused(
 @pytest.mark.parametrize(
     "written",
     ["{}", "null", '{"name', '{"about": {}}', "[" * 30000, json.dumps({**WRITTEN, "name": 7})]
-    + [json.dumps({**WRITTEN, "transform": value}) for value in ({"x": 1}, {"crop": -1}, 7)],
+    + [json.dumps({**WRITTEN, "transform": value}) for value in ({"x": 1}, {"crop": -1}, 7)]
+    + [
+        json.dumps({**WRITTEN, "transform": value})
+        for value in (
+            {"mean": [math.nan] * 3},
+            {"std": [0.0] * 3},
+            {"crop": 64, "resize": 32},
+            {"interpolation": "foo"},
+            {"resize": True},
+            {"fit": "pad"},
+            {"flip": True},
+        )
+    ]
+    + [json.dumps({**WRITTEN, "name": "\ud800"})],
 )
 def test_a_damaged_header_of_an_encoder_is_refused(tmp_path: Path, written: str) -> None:
     path = tmp_path / "last.safetensors"
@@ -308,6 +322,25 @@ def test_a_damaged_header_of_an_encoder_is_refused(tmp_path: Path, written: str)
     with pytest.raises(InputError, match="is damaged: its header says that sslens wrote it"):
         zoo.load(path)
     assert "is damaged" in str(doctor.examine(path).refused)
+
+
+def test_settings_that_a_header_says_as_they_always_are(tmp_path: Path) -> None:
+    model, path = sslens.load("random:vit_nano_patch8_32", blocks=1), tmp_path / "last.safetensors"
+    said = {**WRITTEN, "transform": {"crop": 32, "resize": 32, "fit": "crop", "flip": False}}
+    write_tensors(path, model.network.state_dict(), {zoo.HEADER: json.dumps(said)})
+    assert zoo.load(path).transform.crop == 32
+    assert doctor.examine(path).refused is None
+
+
+def test_half_a_character_in_a_name_is_no_fault_of_writing(tmp_path: Path) -> None:
+    header = {"\ud800": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}
+    content = json.dumps(header).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(content).to_bytes(8, "little") + content)
+    with pytest.raises(InputError, match="a name holds half of a character"):
+        zoo.read(path)
+    write_text(tmp_path / "table.csv", "name\n\ud800\n")  # as a pickle may have it
+    assert (tmp_path / "table.csv").read_text() == "name\n\\ud800\n"
 
 
 def test_names_in_files_do_not_reach_a_terminal(tmp_path: Path) -> None:
@@ -320,6 +353,34 @@ def test_names_in_files_do_not_reach_a_terminal(tmp_path: Path) -> None:
     shown = doctor.examine(tmp_path / "a.pth").text()
     assert "\x1b" not in shown
     assert len(shown) < 20_000
+
+
+def test_an_axis_of_one_number_has_any_stride(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(zipped(under("w", tensor([1, 4], [2**61, 1]))))
+    (weights,) = files.read_tensors(path).values()
+    assert weights["w"].tolist() == [[0.0] * 4]
+
+
+def test_many_state_dicts_of_one_number_take_no_memory(tmp_path: Path) -> None:
+    one = tensor([3000, 3000], [0, 0])  # 36 MB each, as one number
+    tree = b"}" + b"".join(text(f"s{n}") + under("w", one) + b"s" for n in range(12))
+    (tmp_path / "a.pth").write_bytes(zipped(tree))
+    with pytest.raises(InputError, match="numbers that are repeated so often are no weights"):
+        files.read_contents(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    "called", [call("_codecs", "encode", b"h\x00"), call("builtins", "list", b"h\x00")]
+)
+def test_calls_that_copy_one_value_again_and_again_take_no_memory(
+    tmp_path: Path, called: bytes
+) -> None:
+    value = text("a" * (1 << 20)) if b"encode" in called else b"]" + b"(" + b"N" * 1000 + b"e"
+    many = 100 if b"encode" in called else 20_000
+    (tmp_path / "a.pkl").write_bytes(bare(value + b"q\x000](" + called * many + b"e"))
+    with pytest.raises(InputError, match="its calls copy values until the memory is full"):
+        files.read_contents(tmp_path / "a.pkl")
 
 
 def test_many_state_dicts_are_told_in_few_lines(tmp_path: Path) -> None:

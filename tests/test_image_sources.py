@@ -248,6 +248,14 @@ def test_labels_beyond_any_number_of_classes_take_no_memory(
     assert time.process_time() - began < 1
 
 
+@pytest.mark.parametrize("key", ["ids", "classes"])
+def test_a_name_with_half_a_character_is_refused(tmp_path: Path, key: str) -> None:
+    pixels, names = np.zeros((2, 2, 2), np.uint8), np.array(["a", "\ud800"])
+    np.savez(tmp_path / "x.npz", images=pixels, labels=np.array([0, 1]), **{key: names})
+    with pytest.raises(InputError, match=rf'x\.npz: "\\ud800" of {key} holds half'):
+        open_images(tmp_path / "x.npz", minimum=1)
+
+
 def test_a_file_that_unpacks_to_gigabytes_is_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,7 +331,8 @@ class TestIndexFile:
             ("all/0.dat,cat\n", r'no column "path"; its first line holds "all/0.dat", "cat"'),
             ("path,label\n", "lists no image"),
             ("path,label\nall/0.dat,cat\nall/1.dat,\n", "no label in line 3, but in others"),
-            ("path,label\nall/0.dat,cat\n,dog\n", "no path in line 3"),
+            ("path,label\nall/0.dat,cat\n,dog\n", "no path of a file in line 3"),
+            ("path,label\nall/0.dat,cat\n/,dog\n", "no path of a file in line 3"),
             ("path\nall/0.dat\nall/1.dat\nall/0.dat\n", 'lists "all/0.dat" in the lines 2, 4'),
             ("path\nall/0.dat\n./all/0.dat\n", r'lists "all/0.dat" in the lines 2, 3'),
             ("path,label\nall/0.dat,heron, grey\n", "has 3 cells in line 2, and 2 in its first"),

@@ -46,6 +46,7 @@ def test_a_new_network_predicts_nothing() -> None:
         ({"heads": 5}, "32 channels cannot be cut into heads: expected a multiple of 5."),
         ({"head_width": 48}, "32 channels cannot be cut into heads: expected a multiple of 48."),
         ({"blocks": 0}, "The blocks are 0: expected 1 or more."),
+        ({"blocks": 10**20}, "expected 4,096 or less"),
         ({"multipliers": ()}, "has no level: give settings.multipliers a list"),
         ({"condition": 0}, "The condition is 0"),
         ({"width": -3}, "The width is -3: expected 32 or more."),

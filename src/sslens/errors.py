@@ -31,6 +31,15 @@ def make_visible(text: str) -> str:
     return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def is_whole(text: str) -> bool:
+    """Whether a text holds no half of a character, which no file of text can hold.
+
+    >>> is_whole("norm \\U0001f600"), is_whole("norm \\ud83d")
+    (True, False)
+    """
+    return _HALVES.search(text) is None
+
+
 def make_line(text: str) -> str:
     """Write out the ends of lines too, so that a name cannot look like two messages.
 

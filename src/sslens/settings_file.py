@@ -64,6 +64,11 @@ def parse_yaml(text: str, what: str) -> Any:
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, AttributeError) as error:
         reason = " ".join(str(error).split())[:500]
         raise InputError(f"{what} is not YAML: {reason}") from error
+    except (LookupError, OverflowError) as error:  # PyYAML's own, for `!!int ''` and the like
+        raise InputError(
+            f"{what} has a value that its tag (such as !!int) does not fit: write the value without"
+            " a tag."
+        ) from error
 
 
 def _count_values(node: Any, counts: dict[int, int], what: str) -> int:

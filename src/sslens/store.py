@@ -83,9 +83,10 @@ def write_beside(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file atomically; halves of characters, which names in a pickle may hold, are
+    written out as by `errors.make_visible`."""
     with write_beside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _umask() -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, final
 
+from sslens.errors import is_whole
 from sslens.whole_file import Altered, Steady, Sums, Unreadable, open_regular
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ def read_header(file: BinaryIO) -> Header:
     except (ValueError, RecursionError) as error:
         raise Unreadable("Error while deserializing header: invalid JSON in header") from error
     metadata = _check_metadata(values)
+    if not is_whole("".join([*values, *metadata, *metadata.values()])):
+        raise Unreadable("Error while deserializing header: a name holds half of a character")
     entries = _check_entries(values, 8 + length, size)
     sums = _check_sums(values, metadata, entries)
     return Header({k: v for k, v in metadata.items() if k != SUMS}, entries, sums)

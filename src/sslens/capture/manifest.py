@@ -165,7 +165,8 @@ class Manifest:
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
-                f"{folder / MANIFEST} is damaged ({error}): make the features again."
+                f"{folder / MANIFEST} is damaged ({error}): remove that file, and make the features"
+                " again."
             ) from error
 
 

@@ -324,9 +324,10 @@ def find_ends(columns: Iterable[str], column: str) -> tuple[str, str] | None:
 
 def _read(row: Mapping[str, Any], rows: "pd.DataFrame", column: str) -> tuple[Estimate, bool]:
     """The number of a row with its interval, and whether there is one."""
-    if rows[column].dtype.kind not in "iuf":
-        raise InputError(f'The column "{column}" holds no numbers, but {row[column]!r}.')
     ends = find_ends(rows.columns, column)
+    for name in (column, *(ends or ())):
+        if rows[name].dtype.kind not in "iuf":
+            raise InputError(f'The column "{name}" holds no numbers, but {row[name]!r}.')
     if ends is None:
         return Estimate(float(row[column])), False
     for counted, over in COUNTED.items():

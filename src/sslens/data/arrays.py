@@ -9,7 +9,7 @@ import numpy as np
 
 from sslens.data.decoding import explain_error
 from sslens.data.images import ImageSet, from_arrays
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, is_whole, make_line, nearest
 from sslens.store import home
 
 #: bytes of arrays that are never refused
@@ -68,6 +68,12 @@ def from_npz(path: Path) -> ImageSet:
                 f"{path}: {key} must be a list of text, not {arrays[key].dtype} of shape"
                 f" {arrays[key].shape}."
             )
+        for text in arrays[key].tolist() if key in arrays else ():
+            if not is_whole(text):
+                raise InputError(
+                    f'{path}: "{make_line(text)}" of {key} holds half of a character: save its name'
+                    " again."
+                )
     classes, ids = (arrays[key].tolist() if key in arrays else None for key in ("classes", "ids"))
     images = from_arrays(arrays["images"], arrays.get("labels"), classes, ids, str(path))
     return replace(images, name=path.stem)

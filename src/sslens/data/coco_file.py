@@ -18,6 +18,8 @@ from sslens.whole_file import open_regular
 
 #: pixels of the longest side of an image, and the largest number of a box or an area
 LONGEST, MOST = 1 << 31, 1e15
+#: what is said of an annotation that may or may not be a crowd
+CROWD = "with an iscrowd that is neither 0 nor 1"
 #: pixels by which a box may reach over the image's edge, because of rounding
 _ROUNDING = 1.0
 #: what a file holds besides boxes of objects, by a key of its annotations
@@ -68,7 +70,8 @@ class Annotations:
         bbox: (x, y, width, height) in pixels; nan where it is no box.
         crowd: whether the annotation is of a crowd.
         area: in pixels; nan where it is not given.
-        masks: polygons, as arrays, or run lengths; None where there is no mask.
+        masks: polygons, as arrays, or run lengths; None where there is no mask; a text that says
+            what is wrong with the mask or with iscrowd.
     """
 
     ids: tuple[Any, ...]
@@ -221,6 +224,8 @@ def _read_annotations(
         if size is not None and _is_number(size):
             area[row] = size
         masks.append(_read_mask(annotation.get("segmentation")))
+        if annotation.get("iscrowd", 0) not in (0, 1, None):
+            masks[-1] = CROWD
     return Annotations(
         tuple(annotation.get("id") for annotation in annotations),
         _find_rows(images, [annotation.get("image_id") for annotation in annotations]),
@@ -250,7 +255,7 @@ def _read_mask(segmentation: Any) -> Any:
         return segmentation
     try:
         polygons = [np.array(polygon, np.float64) for polygon in segmentation]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return "with a damaged mask"
     if any(
         polygon.ndim != 1
@@ -291,7 +296,7 @@ def find_faults(annotations: Annotations, sizes: Int64[np.ndarray, "image 2"]) -
     for words, is_bad in reversed(tests):
         for row in np.flatnonzero(is_bad).tolist():
             faults[row] = words
-    some_masks = any(mask is not None for mask in annotations.masks)
+    some_masks = any(mask is not None and mask is not CROWD for mask in annotations.masks)
     for row, mask in enumerate(annotations.masks):
         if faults[row] is None:
             if mask is None:

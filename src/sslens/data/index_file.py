@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import final
 
 import numpy as np
@@ -135,10 +135,10 @@ def _read_table(path: Path) -> tuple[list[IndexRow], Sequence[str], Mapping[str,
         raise InputError(
             f"{path} cannot be read as CSV ({error}): save it again as CSV in UTF-8."
         ) from error
-    lacking = next((row for row in rows if not row.path), None)
+    lacking = next((row for row in rows if not PurePath(row.path).name), None)
     if lacking is not None:
         raise InputError(
-            f"{path} has no path in line {lacking.line}: give one, or remove the line."
+            f"{path} has no path of a file in line {lacking.line}: give one, or remove the line."
         )
     if not rows:
         raise InputError(f"{path} lists no image: give a line for each below the first.")

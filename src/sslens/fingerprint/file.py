@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from sslens import __version__
-from sslens.errors import InputError, nearest, require_type
+from sslens.errors import InputError, make_line, nearest, require_type
 from sslens.fingerprint.conditions import Conditions
 from sslens.fingerprint.header import ENTRY, FORMAT, is_fingerprint, read_header
 from sslens.fingerprint.tensors import (
@@ -370,4 +370,4 @@ def describe(path: Path | str) -> str:
             kinds[tap.kind] = kinds.get(tap.kind, 0) + 1
         counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         lines[f"tokens {tokens}"] = f"{len(grams.taps)} tap{'s' * (len(grams.taps) > 1)}: {counted}"
-    return "\n".join(f"{name:<14}{text}" for name, text in lines.items())
+    return "\n".join(f"{name:<14}{make_line(text)}" for name, text in lines.items())

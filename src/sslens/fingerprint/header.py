@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from sslens import __version__, tensor_file
 from sslens.data.imagenet import MOST
-from sslens.errors import InputError
+from sslens.errors import InputError, is_whole
 from sslens.whole_file import open_regular
 
 #: raised when a file is written that an older sslens would misread
@@ -102,6 +102,8 @@ def read_header(path: Path) -> Mapping[str, Any]:
             f" {header.get('sslens', '(unknown)')}; this is {__version__}, which reads format"
             f" {FORMAT}: update sslens."
         )
+    if not is_whole(json.dumps(header, ensure_ascii=False)):
+        refuse_damaged(path, "a name in its header holds half of a character")
     wrong = _misfit(header, FORM) or _senseless(header)
     if wrong is not None:
         refuse_damaged(path, f"its header has no {wrong}, or one that makes no sense")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslens.errors import InputError
+from sslens.errors import InputError, is_whole
 from sslens.fingerprint.header import refuse_damaged
 from sslens.store import digest
 from sslens.tensor_file import read_torch
@@ -62,7 +62,9 @@ def unpack_ids(
         ids = json.loads(text) if unpacker.eof else None
     except (ValueError, zlib.error, RecursionError):
         ids = None
-    if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+    if not isinstance(ids, list) or not all(
+        isinstance(name, str) and is_whole(name) for name in ids
+    ):
         refuse_damaged(path, "its ids cannot be read")
     if not sizes or min(sizes) < 1 or not sum(sizes) == len(ids) == len(set(ids)) == count:
         refuse_damaged(

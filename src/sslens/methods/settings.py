@@ -5,6 +5,8 @@ from typing import Any
 
 from sslens.errors import InputError, nearest
 
+#: the most blocks of a network; the deepest that was published has 201
+DEEPEST = 4096
 OPTIMISERS = ("adamw", "lars", "sgd")
 
 
@@ -43,6 +45,20 @@ def require_bounds(
             value = getattr(settings, name)
             if not low <= value <= high:
                 raise InputError(f"The setting {name} is {value}: expected {expected}.")
+
+
+def require_depth(name: str, blocks: int) -> None:
+    """Refuse a count of blocks beyond any network, which would be built without an end.
+
+    Raises:
+        InputError: there are more than 4,096.
+
+    >>> require_depth("decoder_blocks", 10**20)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    sslens.errors.InputError: The setting decoder_blocks is 1000...: expected 4,096 or less.
+    """
+    if blocks > DEEPEST:
+        raise InputError(f"The setting {name} is {blocks}: expected {DEEPEST:,} or less.")
 
 
 def require_optimisable(settings: Any) -> None:

@@ -35,15 +35,21 @@ def embed_times(times: Float[Tensor, " image"], width: int) -> Float[Tensor, "im
     return torch.cat([angles.cos(), angles.sin()], dim=1).to(times.dtype)
 
 
+#: the numbers of blocks of a shape, with their verbs, and the most that there may be
+DEPTHS, DEEPEST = {"blocks": "are", "decoder": "is"}, 4096
+
+
 def require_counts(values: Mapping[str, Any], least: Mapping[str, int]) -> None:
-    """Refuse the shape of a network with a number that is too small.
+    """Refuse the shape of a network with a number that is too small, or with more blocks than any
+    network has.
 
     Args:
         values: the numbers of the shape by their names, some of them in lists; None is left alone.
         least: the smallest that each may be, by its name.
 
     Raises:
-        InputError: a number is smaller; the message names the first one.
+        InputError: a number is smaller, or there are too many blocks; the message names the
+            first one.
 
     >>> require_counts({"width": -3, "blocks": 2}, {"width": 32, "blocks": 1})
     Traceback (most recent call last):
@@ -58,6 +64,8 @@ def require_counts(values: Mapping[str, Any], least: Mapping[str, int]) -> None:
         elif value is not None and value < low:
             verb = "are" if name == "blocks" or name == "heads" else "is"
             raise InputError(f"The {name} {verb} {value}: expected {low} or more.")
+        elif name in DEPTHS and value is not None and value > DEEPEST:
+            raise InputError(f"The {name} {DEPTHS[name]} {value}: expected {DEEPEST:,} or less.")
 
 
 def require_condition(condition: Float[Tensor, "image dim"] | None, width: int | None) -> None:

@@ -17,6 +17,7 @@ from sslens.errors import InputError, nearest
 from sslens.methods import Batch, Moment, Rows
 from sslens.methods.pixels import compute_masked_error
 from sslens.methods.schedules import warmup_cosine
+from sslens.methods.settings import require_depth
 from sslens.methods.trivial import TrivialLoss, predict_means
 from sslens.models.cnn import CNNArch
 from sslens.models.masked import compute_masked_features
@@ -58,6 +59,7 @@ class Settings:
     warmup: float = 40 / 1600
 
     def __post_init__(self) -> None:
+        require_depth("decoder_blocks", self.decoder_blocks)
         if not 0 < self.mask_ratio < 1:
             raise InputError(
                 f"The setting mask_ratio is {self.mask_ratio}: expected a share above 0 and"

@@ -19,6 +19,7 @@ from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import group_by_decay
 from sslens.methods.pixels import compute_masked_error
 from sslens.methods.schedules import warmup_cosine
+from sslens.methods.settings import require_depth
 from sslens.methods.trivial import TrivialLoss, predict_means
 from sslens.models.heads import draw_xavier_uniform
 from sslens.models.positions import make_sincos_positions
@@ -53,6 +54,7 @@ class Settings:
     warmup: float = 0.05
 
     def __post_init__(self) -> None:
+        require_depth("decoder_blocks", self.decoder_blocks)
         if not 0 < self.mask_ratio < 1:
             raise InputError(
                 f"The setting mask_ratio is {self.mask_ratio}: expected a share above 0 and"

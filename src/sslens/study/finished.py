@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from sslens.errors import InputError
 from sslens.settings_file import read_yaml
-from sslens.statistics.estimate import FEWEST, Estimate
+from sslens.statistics.estimate import FEWEST, Answer, Estimate
 from sslens.study.conditions import SCOPES, Condition, parse_condition
 from sslens.study.judged import Effect, Judged
 from sslens.table import Results, Table
@@ -51,13 +51,23 @@ def read_verdicts(folder: Path) -> tuple[Judged, ...]:
     if not needed <= set(rows.columns):
         raise InputError(f"{path} has no column {', '.join(sorted(needed - set(rows.columns)))}.")
     effects: dict[Judged, list[Effect]] = {}
-    for row in rows.to_dict("records"):
-        outcome, scope = str(row["outcome"]), ""
+    for number, row in enumerate(rows.to_dict("records"), 1):
+        outcome, scope = _read_text(row, "outcome"), ""
         for ending in SCOPES.values():
             if outcome.endswith(f" {ending}"):
                 outcome, scope = outcome.removesuffix(f" {ending}"), ending
-        one = Judged(row["claim"], row["tokens"], outcome, scope, row["why"])
-        effects.setdefault(one, []).extend(_read_effect(row, scope))
+        claim, tokens, why = (_read_text(row, column) for column in ("claim", "tokens", "why"))
+        try:
+            if not claim or outcome not in get_args(Answer):
+                raise ValueError(f'the outcome of "{claim}" is "{outcome[:80]}"')
+            found = [*_read_effect(row, scope)]
+        except (ValueError, OverflowError) as error:
+            raise InputError(
+                f"{path} is damaged in row {number} ({error})",
+                mend="copy it again, or make the report again",
+            ) from error
+        one = Judged(claim, tokens, outcome, scope, why)
+        effects.setdefault(one, []).extend(found)
     return tuple(replace(one, effects=tuple(found)) for one, found in effects.items())
 
 
@@ -75,19 +85,34 @@ def _read_effect(row: Mapping[str, Any], scope: str) -> Iterator[Effect]:
     estimate = Estimate(value, low, high, over, 0 if n != n else int(n))
     smallest = _read_number(row, "smallest")
     yield Effect(
-        str(row.get("part", "")),
-        str(row.get("a", "")),
-        str(row.get("b", "")),
+        _read_text(row, "part"),
+        _read_text(row, "a"),
+        _read_text(row, "b"),
         estimate,
         0.0 if smallest != smallest else smallest,
-        str(row.get("kind", "")),
+        _read_text(row, "kind"),
     )
 
 
-def _read_number(row: Mapping[str, Any], column: str) -> float:
-    """The number of a column; nan where there is none."""
+def _read_text(row: Mapping[str, Any], column: str) -> str:
+    """The text of a column; empty where there is none."""
     value = row.get(column)
-    return float(value) if isinstance(value, int | float) else float("nan")
+    return "" if value is None or value != value else str(value)
+
+
+def _read_number(row: Mapping[str, Any], column: str) -> float:
+    """The number of a column; nan where there is none.
+
+    Raises:
+        ValueError: the column holds a text.
+    """
+    value = row.get(column)
+    if value is None or value == "":
+        return float("nan")
+    try:
+        return float(value)
+    except ValueError as error:
+        raise ValueError(f'its {column} is "{str(value)[:80]}"') from error
 
 
 def read_conditions(folder: Path) -> tuple[Condition, ...]:

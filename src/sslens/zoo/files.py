@@ -36,6 +36,8 @@ OPTIMISER = {"state", "param_groups"}
 #: what the tensors of one state dict may take when each is copied: so many times the file's bytes,
 #: and so many more, since some trainings save one number as if it were many
 COPIED, SPREAD = 2, 1 << 26
+#: so many times the file's bytes all state dicts may take together, some of which are one
+TOGETHER = 16
 _FOREIGN = {
     b"<": (
         "a web page, not a checkpoint: the download gave an error or a login page. Download it"
@@ -178,7 +180,9 @@ def _open_states(
             _require_plain(path, tree)
         states = _require_states(path, tree, StoredTensor)
         for state, tensors in states.items():
-            _require_bounded(path, state, tensors)
+            _require_bounded(path, f"of {state} " if state else "", tensors)
+        every = {f"{state}/{key}": one for state, own in states.items() for key, one in own.items()}
+        _require_bounded(path, "", every, TOGETHER)
         yield tree, states
 
 
@@ -193,13 +197,18 @@ def _require_plain(path: Path, tree: Mapping[Any, Any]) -> None:
         )
 
 
-def _require_bounded(path: Path, state: str, tensors: Mapping[str, StoredTensor]) -> None:
-    """Refuse a state dict whose tensors share numbers so often that copies fill the memory."""
+def _require_bounded(
+    path: Path, of: str, tensors: Mapping[str, StoredTensor], times: int = COPIED
+) -> None:
+    """Refuse tensors that share numbers so often that copies fill the memory; float8 numbers become
+    float32."""
     total, size = sum(tensor.nbytes for tensor in tensors.values()), path.stat().st_size
-    if total > COPIED * size + SPREAD:
+    if times == TOGETHER:
+        total += 3 * sum(one.nbytes for one in tensors.values() if one.kind.startswith("float8"))
+    if total > times * size + SPREAD:
         largest = max(tensors, key=lambda key: tensors[key].nbytes)
         raise InputError(
-            f"{path} has {size:,} bytes, and the tensors {f'of {state} ' if state else ''}in it"
+            f"{path} has {size:,} bytes, and the tensors {of}in it"
             f" would take {total:,}, most of them {largest} of shape {tensors[largest].shape}:"
             " numbers that are repeated so often are no weights."
         )

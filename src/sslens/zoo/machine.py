@@ -18,6 +18,9 @@ from sslens.zoo.values import Foreign, Named, Senseless, is_key
 MOST = 4_000_000
 #: bytes of the longest whole number; Python writes it in 2,466 digits, under its own limit of 4,300
 WHOLE = 1024
+#: what calls may make of values that are there already: so many times the pickle's bytes, and so
+#: many more
+COPIED, SPREAD = 8, 1 << 26
 #: from how many bytes on texts of bytes are given as parts of the pickle, without a copy
 LARGE = 4096
 
@@ -52,6 +55,7 @@ class Machine:
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
         self._left = MOST
+        self._room = COPIED * len(text) + SPREAD
         self.at = 0
         self.called: dict[str, None] = {}
 
@@ -191,7 +195,11 @@ class Machine:
             self.called.setdefault(function.name)
             self._stack.append(Foreign(function.name))
         else:
-            self._stack.append(maker(*given))
+            made = maker(*given)
+            self._room -= _measure(made)
+            if self._room < 0:
+                raise Senseless("its calls copy values until the memory is full")
+            self._stack.append(made)
 
     def _build(self, state: Any) -> None:
         """Give the object under it its attributes."""
@@ -208,6 +216,15 @@ _REBUILDERS = (
     "copyreg._reconstructor",
     "copy_reg._reconstructor",
 )
+
+
+def _measure(made: Any) -> int:
+    """The bytes that a value takes which a call made, without its parts."""
+    if isinstance(made, str | bytes):
+        return len(made)
+    if isinstance(made, list | tuple):
+        return 8 * len(made)
+    return 64 * len(made) if isinstance(made, dict) else 0
 
 
 def _make_dict(items: list[Any]) -> dict[Any, Any]:

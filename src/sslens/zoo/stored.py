@@ -150,6 +150,10 @@ def view_storage(storage: Any, offset: Any, shape: Any, stride: Any, kind: str) 
         math.prod(max(1, size) for size in shape) > WIDEST
     ):  # NumPy refuses it even where it is empty
         raise Senseless("a tensor has a shape of more numbers than any file")
+    # along an axis of one number no step is taken, and torch writes any
+    stride = tuple(
+        step if size > 1 and 0 not in shape else 1 for size, step in zip(shape, stride, strict=True)
+    )
     tensor = StoredTensor(storage, kind, offset, shape, stride)
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     if 0 not in shape and (last + 1) * tensor.itemsize > storage.nbytes:

@@ -91,7 +91,8 @@ class Weights:
             return digest([*sums, options])
         state = hashlib.sha256()
         for name, tensor in sorted(self.tensors.items()):
-            state.update(f"{name} {tensor.value.shape} {tensor.kind}\n".encode())
+            entry = f"{name} {tensor.value.shape} {tensor.kind}\n"
+            state.update(entry.encode("utf-8", "surrogatepass"))
             state.update(tensor.value.raw.tobytes())
         return state.hexdigest()
 

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-from sslens.errors import InputError
+from sslens.cards import Evaluation
+from sslens.data.imagenet import LEAST, MOST
+from sslens.errors import InputError, is_whole
 
 #: the most blocks of a network; the deepest that was published has 201
 BLOCKS = 4096
@@ -16,7 +18,7 @@ SIDE = 1 << 14
 #: characters of the longest name
 NAME = 200
 #: settings of the evaluation transform, with the kinds of their values
-TRANSFORM: Mapping[str, type | tuple[type, ...]] = {
+TRANSFORM: Mapping[str, type] = {
     "resize": int,
     "crop": int,
     "interpolation": str,
@@ -25,6 +27,10 @@ TRANSFORM: Mapping[str, type | tuple[type, ...]] = {
     "fit": str,
     "flip": bool,
 }
+#: how images may be resized
+INTERPOLATIONS = get_args(get_type_hints(Evaluation)["interpolation"])
+#: settings that an encoder of a training has as they are here: only detectors change them
+FIXED: Mapping[str, Any] = {"fit": "crop", "flip": False}
 
 
 def read_written(text: str, path: Path) -> Mapping[str, Any]:
@@ -58,6 +64,8 @@ def _find_wrong(written: Any) -> str | None:
     """What is wrong with an entry, as a clause; None where nothing is."""
     if not isinstance(written, dict):
         return "describes no network"
+    if not is_whole(json.dumps(written, ensure_ascii=False)):
+        return "a name in it holds half of a character"
     for key, kind in (("name", str), ("shape", dict), ("about", dict)):
         if not isinstance(written.get(key), kind):
             return f"its {key} is missing or makes no sense"
@@ -75,18 +83,31 @@ def _find_wrong(written: Any) -> str | None:
             continue  # what normalisations add to the variance
         if type(value) is not int or not 0 <= value <= most:
             return f"its {key} is {str(value)[:40]}, beyond any network"
-    transform = written.get("transform", {})
+    return _find_wrong_setting(written.get("transform", {}), bool(written["shape"]))
+
+
+def _find_wrong_setting(transform: Any, encodes: bool) -> str | None:
+    """What is wrong with the settings of a transform, as a clause; `encodes` for an encoder, and
+    not for a detector."""
     if not isinstance(transform, dict):
         return "its transform makes no sense"
     for key, value in transform.items():
-        if key not in TRANSFORM or not isinstance(value, TRANSFORM[key]):
+        if key not in TRANSFORM or type(value) is not TRANSFORM[key]:
             return f"its transform has {key[:40]}, or a value of another kind"
         if isinstance(value, list) and not (
-            len(value) == 3 and all(type(part) in (int, float) for part in value)
+            len(value) == 3
+            and all(type(part) in (int, float) and abs(part) < MOST for part in value)
+            and (key != "std" or min(value) >= LEAST)
         ):
             return f"its transform's {key} is no colour"
         if type(value) is int and not 0 < value <= SIDE:
             return f"its transform's {key} is {value}"
+        if key == "interpolation" and value not in INTERPOLATIONS:
+            return f"its transform's interpolation is {str(value)[:40]}"
+        if encodes and key in FIXED and value != FIXED[key]:
+            return f"its transform's {key} is {value}"
+    if encodes and transform.get("crop", 0) > transform.get("resize", SIDE):
+        return "its transform crops more than it resizes to"
     return None
 
 

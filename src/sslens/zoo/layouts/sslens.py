@@ -39,7 +39,7 @@ def claim(contents: "Contents") -> "Claim | None":
     from sslens.errors import InputError
     from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, Claim
     from sslens.zoo.trunks import Trunk
-    from sslens.zoo.written import read_written
+    from sslens.zoo.written import FIXED, read_written
 
     if HEADER not in contents.header:
         return None
@@ -62,6 +62,7 @@ def claim(contents: "Contents") -> "Claim | None":
     settings = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in written.get("transform", {}).items()
+        if key not in FIXED
     }
     return Claim(
         method=TITLE,
