@@ -434,7 +434,7 @@ def test_mistakes_are_said_in_a_sentence(
     ]:
         assert said in refused([NANO, "--images", images, *base], capsys)
     lone = refused([NANO, "--images", "lone.npz", "--test", "lone.npz", "--out", "out"], capsys)
-    assert "holds the images that the probes are trained on" in lone
+    assert "All 12 images of lone are among those that are judged" in lone
     for images, said in [
         ("one.npz", "The images of one.npz are of one class"),
         ("lone.npz", "Class 1 has one image"),

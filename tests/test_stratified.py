@@ -182,8 +182,8 @@ def test_small_classes_are_named_with_what_mends_them() -> None:
     assert describe_small_classes(labelled([8, 8]), None) == []
 
 
-def folder(root: Path, classes: dict[str, int]) -> str:
-    rng = np.random.default_rng(0)
+def folder(root: Path, classes: dict[str, int], seed: int = 0) -> str:
+    rng = np.random.default_rng(seed)
     names = list(classes)
     labels = np.repeat(np.arange(len(names)), list(classes.values()))
     noise = rng.integers(0, 100, (len(labels), 8, 8, 3))
@@ -282,7 +282,7 @@ def test_a_class_with_one_training_image_leaves_the_probes(tmp_path: Path) -> No
     from sslens.study.probe_sets import open_probe_sets
 
     train = folder(tmp_path / "train.npz", {"ant": 5, "bee": 5, "cat": 1})
-    test = folder(tmp_path / "test.npz", {"cat": 2, "ant": 3, "bee": 3})
+    test = folder(tmp_path / "test.npz", {"cat": 2, "ant": 3, "bee": 3}, 1)
     request = ProbeRequest("pixels", train, test=test)
     sets = open_probe_sets(request, PassRunner(Store(tmp_path / "s"), "cpu", "float32", True))
     (note,) = sets.notes

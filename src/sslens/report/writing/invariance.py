@@ -160,10 +160,11 @@ def _write_equivariances(frame: pd.DataFrame) -> str:
         return "linear" if followed else ""
 
     told = _write_told(frame, choose, "none clearly")
-    fitted = spell_count(int(frame.trained.iloc[0]), "image")
+    count = frame.trained.max()
+    fitted = "" if pd.isna(count) else f" fitted to {spell_count(int(count), 'image')}"
     return (
         "Transforms that the last layer follows, all images together (CKA, or R² of a linear map"
-        f" fitted to {fitted}): {told}."
+        f"{fitted}): {told}."
     )
 
 
