@@ -391,6 +391,8 @@ def test_parts_of_a_detectors_step_are_not_said_to_leave_the_numbers() -> None:
     )
 
 
+# torch opens files to see whether any can be opened, and its signal may come in between
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_lost_data_worker_is_said_and_the_run_goes_on(
     whole: dict[str, Path], tmp_path: Path
 ) -> None:
