@@ -8,9 +8,8 @@ DIR holds `coco_mini/` (`instances_train.json`, `instances_val.json`) or `nuclei
 (`instances.json`), each with its `images/`. The nuclei are split by image: of three in the order of
 their ids the last one is judged. A detector is trained on each frozen model, its random
 initialisation and raw pixels, and with `--finetune` end to end too; patch tokens are probed after
-every block. Then each detector finds
-everything again, and pycocotools reads its own annotation file: all numbers must be equal to the
-last digit. A run that was stopped goes on where it was.
+every block. Then each detector finds everything again, and pycocotools reads its own annotation
+file: all numbers must be equal to the last digit. A run that was stopped goes on where it was.
 """
 
 import argparse
@@ -32,7 +31,9 @@ SETTINGS = {
     "coco": ("size=128",),
     "nuclei": ("size=160",),
 }
+#: passes over the training images
 EPOCHS = 24
+#: models unless others are given: one a family
 MODELS = ("scenes_mae", "scenes_dino")
 
 
