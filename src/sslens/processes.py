@@ -1,16 +1,20 @@
 """The processes of a run, one or as many as torchrun started, and their device and precision."""
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from sslens.errors import InputError, nearest
 
+#: torch's settings of oneDNN; its types lack the newer ones
+ONEDNN: Any = torch.backends.mkldnn
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -89,9 +93,78 @@ def _fast_bfloat16(cpu: Mapping[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
+def fast_products() -> Iterator[bool]:
+    """Let oneDNN multiply float32 matrices while the block runs, where torch's other library leaves
+    half of the processor idle; float32 stays float32.
+
+    On AMD's Zen 5 MKL uses registers of half the width: the linear layers of a ViT took 1.6 to 2.2
+    times as long as with oneDNN (LOG.md, 2026-11-30). torch has no name for this choice but the
+    permission to round to bfloat16, of which oneDNN makes use only on processors with matrix
+    instructions for it. So it is given where these are missing, and only if a product shows that
+    nothing is rounded. What a user has set stays.
+
+    >>> x = torch.full((64, 256), 1 + 2**-12)  # 1 in bfloat16
+    >>> with fast_products():
+    ...     round(float((x @ x.mT)[0, 0]), 3)  # 256 · (1 + 2⁻¹²)²
+    256.125
+    """
+    matmul = ONEDNN.matmul
+    given = matmul.fp32_precision
+    taken = given == "none" and _gains_by_onednn()
+    try:
+        if taken:
+            matmul.fp32_precision = "bf16"
+        yield taken
+    finally:
+        if taken:
+            matmul.fp32_precision = given
+
+
+@functools.cache
+def _gains_by_onednn() -> bool:
+    """Whether oneDNN multiplies float32 faster here than MKL does, and as exactly."""
+    if not ONEDNN.is_available() or not _is_zen5(torch.cpu.get_capabilities()):
+        return False
+    matmul = ONEDNN.matmul
+    given, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    try:
+        return _is_exact(torch.mm)
+    finally:
+        matmul.fp32_precision = given
+
+
+def _is_exact(multiply: Callable[[Tensor, Tensor], Tensor]) -> bool:
+    """Whether a product of float32 matrices is computed in float32.
+
+    >>> _is_exact(torch.mm), _is_exact(lambda a, b: torch.mm(a.bfloat16(), b.bfloat16()).float())
+    (True, False)
+    """
+    x = torch.full((64, 256), 1 + 2**-12)  # 1 in bfloat16
+    share = multiply(x, x.mT) / (256 * (1 + 2**-12) ** 2)
+    return bool((share - 1).abs().max() < 1e-5)  # rounded it is 5e-4
+
+
+def _is_zen5(cpu: Mapping[str, Any]) -> bool:
+    """Whether a CPU is AMD's Zen 5 or a later one, by the capabilities that torch reports.
+
+    >>> amd = {"sse4a": True, "avx512_f": True}  # Zen 4 too
+    >>> [_is_zen5(cpu) for cpu in ({}, amd, amd | {"avx512_vp2intersect": True})]
+    [False, False, True]
+    """
+    return all(cpu.get(name, False) for name in ("sse4a", "avx512_f", "avx512_vp2intersect"))
+
+
+@contextlib.contextmanager
 def processes(device: str) -> Iterator[Processes]:
     """Join the processes that torchrun started (gloo on CPUs, NCCL on GPUs); without torchrun this
-    process is the only one. Processes that have joined already stay joined when the block ends."""
+    process is the only one. Processes that have joined already stay joined when the block ends;
+    meanwhile products are as fast as `fast_products` makes them."""
+    with fast_products(), _join(device) as joined:
+        yield joined
+
+
+@contextlib.contextmanager
+def _join(device: str) -> Iterator[Processes]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Processes(0, 1, device)

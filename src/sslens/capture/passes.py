@@ -30,7 +30,7 @@ from sslens.models.backbone import Backbone
 from sslens.models.sizes import at_size
 from sslens.models.taps import Tap
 from sslens.plan import Plan
-from sslens.processes import best_device
+from sslens.processes import best_device, fast_products
 from sslens.store import Store
 
 Progress = Callable[[int, int], None]
@@ -119,6 +119,7 @@ def find_missing(
     )
 
 
+@fast_products()
 def run_pass(
     request: PassRequest,
     jobs: Sequence[tuple[Sequence[Tap], Accumulator[Any]]],

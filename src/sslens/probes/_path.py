@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from sslens.probes._axes import Axes
 from sslens.probes._newton import Problem, Regressions
 from sslens.probes._targets import Targets
+from sslens.processes import fast_products
 
 #: the path goes on by this factor while the choice lies at its end, up to these penalties
 FACTOR, STRONGEST, WEAKEST = 10.0, 1e4, 1e-8
@@ -102,6 +103,7 @@ class Walk:
         #: of each head the trials with most validation images right, with weights and intercept
         self.best: list[list[tuple[Trial, Tensor, Tensor]]] = [[] for _ in heads]
 
+    @fast_products()
     def choose(self, penalties: Sequence[float], *, widen: bool) -> list[Choice]:
         """Try the penalties, from the strongest, and go on where the choice is at an end."""
         penalties = sorted(set(penalties), reverse=True)
