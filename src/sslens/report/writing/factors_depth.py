@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from sslens.comparisons.readings import name_pooling_in
-from sslens.report.writing.numbers import spell
+from sslens.report.writing.numbers import spell, spell_level
 from sslens.statistics.estimate import SMALLEST, Estimate, subtract_unpaired
 from sslens.table import Results
 
@@ -17,8 +17,9 @@ ByFactor = Mapping[str, Mapping[str, Any]]
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Write which factors the last layer decodes best in each model, and which factors an earlier
-    block decodes better, by at least 0.02, than the last layer; the best control's numbers once.
+    """Write which factors the last layer decodes best in each model, with the best control's number
+    where that is not below it, and which factors an earlier block decodes better, by at least 0.02,
+    than the last layer; the best control's numbers once.
     Last come the factors that do not vary, and are not decoded."""
     frame = results["factors"]
     constant = results.tables["factors"].provenance.get("constant", ())
@@ -26,9 +27,9 @@ def sentences(results: Results) -> tuple[str, ...]:
     models = list(frame[~frame.control].groupby("model", sort=False))
     if not models:
         return ()
-    ends = [_write_end(str(name), rows) for name, rows in models]
-    lost = [text for name, rows in models if (text := _write_lost(str(name), rows))]
     controls = _index_by_factor(frame[frame.control].sort_values("decoded", kind="stable"))
+    ends = [_write_end(str(name), rows, controls) for name, rows in models]
+    lost = [text for name, rows in models if (text := _write_lost(str(name), rows))]
     if controls:
         factors = sorted(controls, key=lambda factor: -controls[factor]["decoded"])[:NAMED]
         best = ", ".join(
@@ -51,11 +52,22 @@ def sentences(results: Results) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _write_end(name: str, rows: pd.DataFrame) -> str:
-    """Write which factors the last layer of one model decodes best."""
+def _write_end(name: str, rows: pd.DataFrame, controls: ByFactor) -> str:
+    """Write which factors the last layer of one model decodes best, and where a control has more or
+    is not told apart from it."""
     last = _index_by_factor(rows[rows["last"]])
     top = sorted(last, key=lambda factor: -last[factor]["decoded"])[:NAMED]
-    told = ", ".join(f"{factor} {spell(_read(last[factor]))}" for factor in top)
+
+    def beside(factor: str) -> str:
+        control = controls.get(factor)
+        if control is None:
+            return ""
+        gain = subtract_unpaired(_read(last[factor]), _read(control))
+        if gain.find_side() == "more":
+            return ""
+        return f" (not beyond {control['model']}, {spell_level(control['decoded'])})"
+
+    told = ", ".join(f"{factor} {spell(_read(last[factor]))}{beside(factor)}" for factor in top)
     return f"{name} ({name_pooling_in(rows, str(rows.pooling.iloc[0]))}) {told}"
 
 
