@@ -95,6 +95,30 @@ def test_each_measure_chooses_by_its_own_best() -> None:
     assert chosen["last"]["loss_low"] <= 0  # one image of 100 decides nothing
 
 
+def test_checkpoints_that_tell_the_same_are_not_chosen_among() -> None:
+    right = dict.fromkeys("abc", np.arange(100) < 90)
+    same = {"control": False, "images": 100, "rank": 5.0, "alignment": 0.1, "uniformity": -2.0}
+    measured = [
+        {"model": name, "place": place, **same, "alignment_uniformity": -1.9}
+        | {"rank": 5.0 + place * 1e-4}
+        | estimate_share(right[name]).columns("accuracy", ("low", "high"))
+        for place, name in enumerate("abc")
+    ]
+    chosen = list(choose_checkpoints(measured, right | {"pixels": np.arange(100) < 50}))
+    bare = [("checkpoints", row) for row in measured]
+    rows = [*bare, *(("choices", row | {"chance": 0.1}) for row in chosen)]
+    (first, *_) = sentences("checkpoints", make_results(rows, TABLES, UNITS, TEXTS))
+    assert first.startswith(
+        "By 20-NN all 3 checkpoints have 90.0% [82.6%, 94.5%] of 100 images, ab"
+    )
+    assert "chooses" not in first
+    (unlabelled, *_) = sentences("checkpoints", make_results(bare, TABLES, UNITS, TEXTS))
+    assert unlabelled == (
+        "Without labels: the effective rank 5.00 in all, alignment 0.10 in all, uniformity -2.00"
+        " in all."
+    )
+
+
 @pytest.mark.parametrize(
     ("pixels", "chance", "said"),
     [

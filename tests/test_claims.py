@@ -18,7 +18,7 @@ from sslens.figure import Figure, Lines
 from sslens.find import names, plugin
 from sslens.models.taps import Tap
 from sslens.report import Draft, Section, writing
-from sslens.report.verdicts import judge_all, make_table, write_verdicts
+from sslens.report.verdicts import judge_all, make_table, name_control, write_verdicts
 from sslens.report.writing.numbers import typeset
 from sslens.statistics.estimate import FEWEST, SMALLEST, Contrast, Estimate, decide, explain
 from sslens.statistics.verdicts import Verdict
@@ -257,3 +257,10 @@ def test_without_verdicts_the_report_has_none(tmp_path: Path) -> None:
     with Draft(tmp_path) as draft:
         draft.finish(title="t", command="c", study="", provenance={})
     assert not (tmp_path / "verdicts.csv").exists()
+
+
+def test_what_stands_for_a_control_is_in_words() -> None:
+    """Not what a claim imports under the same name."""
+    named = {claim: name_control(claim) for claim in names("claims")}
+    assert named.pop("c9").startswith("fine-tuned random weights")
+    assert set(named.values()) == {""}

@@ -355,6 +355,11 @@ def test_objective_outweighs_architecture() -> None:
         inside - np.mean([mean("dino", "mae"), mean("moco", "mae")]), abs=1e-12
     )
     assert said.count("the objective decides more than the architecture") == 2
+    for family, one, cnn in (("JE", "dino", "dino-cnn"), ("REC", "mae", "fcmae-cnn")):
+        names = said.partition(f"{family} (")[2].partition(")")[0]
+        assert one in names
+        assert cnn in names
+        assert {"JE": "mae", "REC": "dino"}[family] not in names
 
 
 def test_the_architecture_may_decide_instead() -> None:

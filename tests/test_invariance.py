@@ -439,6 +439,20 @@ def test_words_say_what_the_tables_hold(results: Results) -> None:
     assert tuned.endswith("; as sensitive as before, within 0.02, to hue 45.")
 
 
+def test_what_no_layer_tells_of_a_factor_has_no_number(results: Results) -> None:
+    read = {"x": 0.53, "rotation": -1.84, "scale": 0.0}
+    rows = [
+        {"model": "dino", "control": False, "main": True, "last": True}
+        | {"factor": factor, "decoded": value}
+        for factor, value in read.items()
+    ]
+    frame = pd.DataFrame(rows)
+    table = Table(frame, dict.fromkeys(frame.columns, ""))
+    text = write("invariance", Results({**results.tables, "factors": table}))
+    told = "the same layers tell: dino x 0.53, nothing of scale and rotation."
+    assert any(one.endswith(told) for one in text)
+
+
 def test_a_sensitivity_that_is_the_same_is_not_called_undecided(results: Results) -> None:
     """The differences of four transforms in a run by a user: three within 0.02 of 0, and one that
     may be larger."""

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from sslens.analyses.finetune_path import ATTENTION, read_path_contrast
 from sslens.comparisons.parts import find_row, find_rows, make_part, refuse, split_members
-from sslens.comparisons.roles import CONTROL, JE, REC
+from sslens.comparisons.roles import CONTROL as RANDOM  # a claim's own CONTROL is in words
+from sslens.comparisons.roles import JE, REC
 from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
@@ -53,7 +54,7 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     controls = [
         read_path_contrast(other)
         for other in straight
-        if other["less"] == CONTROL and not other["unlike"]
+        if other["less"] == RANDOM and not other["unlike"]
     ]
     part = make_part(row, "straightness,", read_path_contrast(row), "straightness")
     return (reach_verdict("c10", [part], members=members, controls=controls),)

@@ -42,6 +42,9 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 def _write_choices(choices: pd.DataFrame, run: pd.DataFrame) -> Iterator[str]:
     first = choices.iloc[0]
+    if len(run) > 1 and run.accuracy.nunique() == 1:
+        yield f"{_write_best(first, run)}."
+        return
     parts, right = [], []
     for row in choices.to_dict("records"):
         loss = Estimate.from_row(row, "loss", "images", "images")
@@ -65,7 +68,15 @@ def _write_best(first: pd.Series, run: pd.DataFrame) -> str:
     (row,) = run[run.model == first.best].to_dict("records")
     share = Estimate.from_row(row, "accuracy", "images", "images", ends=("low", "high"))
     chosen = f"{spell_share(share)} of the {share.n:,} images that chose it"
-    said = f"By 20-NN {first.best} is the best of {len(run)} checkpoints, with {chosen}"
+    tied = [str(name) for name in run.model[run.accuracy == share.value]]
+    if len(tied) == len(run) > 1:
+        said = (
+            f"By 20-NN all {len(run)} checkpoints have {spell_share(share)} of {share.n:,} images"
+        )
+    elif len(tied) > 1:
+        said = f"By 20-NN {list_names(tied)} are the best of {len(run)} checkpoints, with {chosen}"
+    else:
+        said = f"By 20-NN {first.best} is the best of {len(run)} checkpoints, with {chosen}"
     chance = f"chance {first.chance:.1%}"
     if not share.low > first.chance:
         return f"{said}, not shown to be above {chance}"
@@ -78,15 +89,21 @@ def _write_best(first: pd.Series, run: pd.DataFrame) -> str:
 
 
 def _write_extremes(run: pd.DataFrame) -> str:
-    """Write which checkpoint each measure likes best, where there are no labels."""
+    """Write which checkpoint each measure likes best, where there are no labels; of a measure that
+    is the same in all, only that."""
     rank = run.loc[run["rank"].idxmax()]
     near = run.loc[run.alignment.idxmin()]
     even = run.loc[run.uniformity.idxmin()]
+
+    def tell(column: str, words: str, row: pd.Series) -> str:
+        level = spell_level(row[column])
+        same = len(run) > 1 and all(spell_level(value) == level for value in run[column])
+        return f"{words.split()[0]} {level} in all" if same else f"{words} {row.model} ({level})"
+
     return (
-        f"Without labels: the effective rank is highest in {rank.model}"
-        f" ({spell_level(rank['rank'])}), alignment best in {near.model}"
-        f" ({spell_level(near.alignment)}), uniformity best in {even.model}"
-        f" ({spell_level(even.uniformity)})."
+        f"Without labels: the effective {tell('rank', 'rank is highest in', rank)},"
+        f" {tell('alignment', 'alignment best in', near)},"
+        f" {tell('uniformity', 'uniformity best in', even)}."
     )
 
 

@@ -28,7 +28,8 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 def _write_objective(results: Results, row: Mapping[str, Any]) -> str:
     curves = select_curves(results["curves"], row["family"])
-    names = list_names(list(dict.fromkeys([*curves.model_a, *curves.model_b])))
+    own = curves[curves.across == "architectures"]
+    names = list_names(list(dict.fromkeys([*own.model_a, *own.model_b])))
     contrast = read_contrast(row)
     sentence = (
         f"{row['family']} ({names}): transformer and CNN have a mean CKA at the same depth of"

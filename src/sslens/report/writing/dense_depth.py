@@ -14,6 +14,8 @@ from sslens.table import Results
 
 #: a share of outlying tokens is worth a word from here on
 WORTH = 0.001
+#: mIoU, share, below which objects are not found
+FLOOR = 0.01
 #: probes that are named where they cannot be relied on
 NAMED = 3
 Row = Mapping[str, Any]
@@ -142,7 +144,7 @@ def _write_families(frame: pd.DataFrame) -> Iterator[str]:
                 continue
             if row["size"] == TILT:
                 side = compare(difference, "what it has on small ones", "accuracy")
-                tilt = f"; what JE has over REC on large objects is {side}"
+                tilt = f"; what JE has over REC on large objects is {side}{_write_floor(rows)}"
             else:
                 where = "all pixels" if row["size"] == "all" else f"{row['size']} objects"
                 parts.append(f"on {where} {compare(difference, 'REC', 'accuracy')}")
@@ -150,6 +152,15 @@ def _write_families(frame: pd.DataFrame) -> Iterator[str]:
         if parts:
             members = str(rows.members.iloc[0])
             yield f"By {by} of the last block, JE is {', '.join(parts)}{tilt} ({members})."
+
+
+def _write_floor(rows: pd.DataFrame) -> str:
+    """Write that small objects are found by neither family, where no difference can show."""
+    small = rows[rows["size"] == "small"]
+    if small.empty or not (small[["miou_a", "miou_b"]] < FLOOR).all(axis=None):
+        return ""
+    levels = list_names([f"{value:.1%}" for value in small[["miou_a", "miou_b"]].iloc[0]])
+    return f", but small ones are found by neither ({levels}), so that no difference could show"
 
 
 def _write_norms(frame: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """Sentences about the analysis finetune-path."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -57,7 +58,7 @@ def _write_others(results: Results) -> Iterator[str]:
         name
         for told in results["differences"].members
         for side in str(told).split("; ")
-        for name in side.partition(": ")[2].split(", ")
+        for name in re.split(", | and ", side.partition(": ")[2])
     }
     for model, rows in results["records"].groupby("model", sort=False):
         if str(model) not in members:

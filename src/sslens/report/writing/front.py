@@ -6,7 +6,7 @@ from itertools import chain
 
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.majorities import Majority
-from sslens.comparisons.roles import JE, REC, TOKENS, is_labelled
+from sslens.comparisons.roles import CONTROL, JE, REC, TOKENS, is_labelled
 from sslens.report.front.screen import Answer
 from sslens.report.writing.numbers import (
     bracket,
@@ -149,7 +149,7 @@ def _write_controls(verdicts: Sequence[Verdict]) -> list[str]:
     for one in verdicts:
         where = f"{TOKENS.get(one.tokens, '')} " if len(verdicts) > 1 else ""
         part = _choose_part(one)
-        beside = one.find_controls(part)
+        beside = [control for control in one.find_controls(part) if control.difference.defined]
         reverse = [control for control in one.reversed_by.values() if control in beside]
         of = "the reverse, " if reverse else ""
         written += [
@@ -171,12 +171,13 @@ def _write_control(control: Contrast, part: Part) -> str:
 
 
 def _name_pair(name: str) -> str:
-    """Name a pair of models or families as the first screen does.
+    """Name a pair of models or families, or the runs that are their control, as the first screen
+    does.
 
-    >>> _name_pair("JE · REC")
-    'JE with REC'
+    >>> _name_pair("JE · REC"), _name_pair("control")
+    ('JE with REC', 'fine-tuned random weights')
     """
-    return name.replace(" · ", " with ")
+    return "fine-tuned random weights" if name == CONTROL else name.replace(" · ", " with ")
 
 
 def _subtract(contrast: Contrast) -> str:

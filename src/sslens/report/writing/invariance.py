@@ -232,7 +232,10 @@ def _write_factors(results: Results) -> str:
     parts = []
     for name, rows in _group(frame[frame.main & frame["last"]]):
         by_factor = {str(row["factor"]): float(row["decoded"]) for row in rows}
-        told = [f"{one} {spell_level(by_factor[one])}" for one in FACTORS if one in by_factor]
+        known = [one for one in FACTORS if one in by_factor]
+        told = [f"{one} {spell_level(by_factor[one])}" for one in known if by_factor[one] > 0]
+        lost = [one for one in known if not by_factor[one] > 0]
+        told += [f"nothing of {list_names(lost)}"] if lost else []
         if told:
             parts.append(f"{name} {', '.join(told)}")
     if not parts:

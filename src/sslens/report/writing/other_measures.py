@@ -56,8 +56,8 @@ def _write_order(means: pd.DataFrame) -> str:
     count = len(means)
     if not unlike:
         return (
-            f"All {count} measures order the {means.shape[1]} pairs alike, {best} first, by their"
-            " mean at the same depth."
+            f"All {count} measures order the {means.shape[1]} pairs compared here alike, {best}"
+            " first, by their mean at the same depth, of which only CKA's has an interval."
         )
     if (first == best).all():
         return (
