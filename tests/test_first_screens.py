@@ -372,9 +372,15 @@ def test_the_screen_of_a_difference_begins_with_the_weights() -> None:
     assert results["layers-changed"]["depths"].minibatches.tolist() == [8, 8]
     few = results["layers-changed"]["depths"].assign(minibatches=2)
     table = replace(results["layers-changed"].tables["depths"], frame=few)
-    _, few_answers = screen({**results, "layers-changed": Results({"depths": table})}, "a", "b")
+    own = {**results, "layers-changed": Results({"depths": table})}
+    few_front, few_answers = screen(own, "a", "b")
     alike = few_answers["How alike are the layers at the same depth?"]
+    assert alike.word == "undecided"
     assert alike.effect.endswith("(there are too few minibatches)")
+    assert few_front.scope.endswith(
+        "CKA is over 2 minibatches, too few to decide anything: take more images or smaller"
+        " minibatches, for 6 or more."
+    )
     assert front.terms == ""
     better = answers["Is b better at the classes than a?"]
     assert better.effect.startswith(

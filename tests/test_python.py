@@ -966,3 +966,7 @@ def test_few_minibatches_decide_nothing_about_likeness() -> None:
         assert said in lines
         assert f"over {count} minibatches" in lines
         assert ("none alike" in lines) == (count == 8)
+    alone = row | {"cka_low": np.nan, "cka_high": np.nan, "cka_minibatches": 1}
+    lines = " ".join(line.text for line in write_answer([one | alone for one in known], Told("2")))
+    assert "No intervals: 1 minibatch, too few to decide anything" in lines
+    assert "none alike" not in lines

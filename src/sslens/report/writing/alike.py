@@ -16,6 +16,7 @@ from sslens.report.writing.front import (
     PROBABLY,
     WITHOUT_PIXELS,
     list_few,
+    write_few,
 )
 from sslens.report.writing.numbers import set_minus, spell, spell_level, spell_over
 from sslens.statistics.estimate import SMALLEST, Estimate
@@ -228,15 +229,16 @@ def write_nearest(row: Mapping[str, Any], *, interval: bool) -> str:
 
 
 def write_minibatches(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Write what the intervals of CKA are over, and whether that is too few; nothing where none is
+    """Write what the intervals of CKA are over, or whether that is too few; nothing where none is
     known.
 
-    >>> row = {"cka_to_it": 0.3, "cka_low": 0.2, "cka_high": 0.4, "cka_minibatches": 2}
+    >>> row = {"cka_to_it": 0.3, "cka_low": 0.2, "cka_high": 0.4, "cka_minibatches": 8}
     >>> write_minibatches([row])
-    ['Intervals: 95 %, over 2 minibatches of images, too few to decide anything: take more images.']
+    ['Intervals: 95 %, over 8 minibatches of images.']
     """
     known = [one for row in rows if (one := read_nearest(row)).n]
     if not known:
         return []
-    few = ", too few to decide anything: take more images" if known[0].sign is None else ""
-    return [f"Intervals: 95 %, over {spell_over(known[0])}{few}."]
+    over = spell_over(known[0])
+    intervals = "No intervals:" if known[0].n == 1 else "Intervals: 95 %, over"
+    return [f"{intervals} {write_few([over]) or over}."]
