@@ -371,6 +371,8 @@ def test_the_held_out_loss_is_the_mean_over_images_by_the_average(
     assert found["held_loss"] == pytest.approx(means[0], rel=1e-4)
     assert found["held_gain"] == pytest.approx(1 - means[0] / means[1], abs=1e-4)
     assert abs(found["held_gain"]) > 1e-6
+    assert found["held_images"] == 5
+    assert found["held_gain_low"] < found["held_gain"] < found["held_gain_high"]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -714,12 +716,21 @@ def test_the_commands_train_and_sample(
 def test_the_end_of_a_training_says_what_its_gain_came_to(tmp_path: Path) -> None:
     log, models, val = tmp_path / "log.jsonl", ("mae", "my dino"), "scenes:1:40"
     judge = f"--analyses samples --generator {tmp_path}"
-    for gain, word in ((0.8, "take away 80.0%"), (2e-6, "does not reach the images (gain 0.0%)")):
-        log.write_text(json.dumps({"step": 1, "held_gain": gain}) + "\n")
+    unreached = "does not reach the images (gain 0.0% [-0.5%, 0.5%], of 40 held-out images)"
+    for gain, half, word in (
+        (0.8, 0.1, "take away 80.0% [70.0%, 90.0%] of the loss that 40 held-out images have"),
+        (0.02, 0.05, "(a gain of 1% or more) is undecided; hold out more images, or train longer"),
+        (0.005, 0.05, "is undecided"),
+        (0.005, None, "is undecided"),  # a log of before
+        (2e-6, 0.005, unreached),
+    ):
+        ends = {} if half is None else {"held_gain_low": gain - half, "held_gain_high": gain + half}
+        line = {"step": 1, "held_gain": gain, "held_images": 40} | ends
+        log.write_text(json.dumps(line) + "\n")
         said = describe_reach(models, val, 40, tmp_path)
         assert word in said
         wanted = f"samples: sslens compare mae 'my dino' --images scenes:1:40 {judge}"
-        assert said.endswith(wanted) == (gain > 0.5)
+        assert said.endswith(wanted) == (word != unreached)
     few = describe_reach(models, val, 20, tmp_path)  # too few to look for a source among them
     assert "train longer" in few
     log.unlink()
