@@ -168,7 +168,8 @@ def _write_control(beside: Beside, pair: Likeness, models: Sequence[str]) -> str
         parts.append(f"two trainings of {beside.ceiling[0]} {spell(beside.ceiling[1])}")
     if beside.random is not None:
         clause = "" if beside.random.beyond else " (plain)"
-        parts.append(f"untrained {spell_level(beside.random.value.value)}{clause}")
+        level = spell_level(beside.random.value.value)
+        parts.append(f"{beside.random.a} with {beside.random.b} {level}{clause}")
     return ", ".join(filter(None, parts))
 
 
