@@ -159,7 +159,7 @@ class Sample:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the network; auto is bfloat16 where the device computes faster with it, else float32."""
     overwrite: bool = False
-    """Replace other samples in the folder --out: their own files go first, and no others."""
+    """Replace other samples in --out, a sheet or a folder: their own files go, and no others."""
 
 
 #: what each action takes
