@@ -215,18 +215,25 @@ def read_nearest(row: Mapping[str, Any]) -> Estimate:
     return Estimate(row["cka_to_it"], row["cka_low"], row["cka_high"], "minibatches", many)
 
 
-def write_nearest(row: Mapping[str, Any], *, interval: bool) -> str:
+def write_nearest(row: Mapping[str, Any], apart: str | None = " ") -> str:
     """Write the nearest relative of a model with its CKA, of a row of the answer.
 
+    Args:
+        row: the row.
+        apart: what parts the two; None leaves the CKA out, which is never without its interval.
+
     >>> row = {"nearest_relative": "b", "cka_to_it": 0.3, "cka_low": 0.2, "cka_high": 0.4}
-    >>> write_nearest(row, interval=True), write_nearest(row, interval=False)
-    ('b 0.30 [0.20, 0.40]', 'b 0.30')
+    >>> write_nearest(row), write_nearest(row, None)
+    ('b 0.30 [0.20, 0.40]', 'b')
     """
     if not row["nearest_relative"]:
         return ""
     cka = read_nearest(row)
-    spelt = set_minus(spell(cka) if interval else spell_level(cka.value))
-    return f"none alike, {spelt}" if is_unlike(cka) else f"{row['nearest_relative']} {spelt}"
+    name = "none alike" if is_unlike(cka) else str(row["nearest_relative"])
+    if apart is None:
+        return name
+    comma = "," if is_unlike(cka) and apart == " " else ""
+    return f"{name}{comma}{apart}{set_minus(spell(cka))}"
 
 
 def write_minibatches(rows: Sequence[Mapping[str, Any]]) -> list[str]:
