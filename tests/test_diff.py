@@ -326,6 +326,24 @@ def test_two_thirds_of_each_backbone_must_be_in_both(both: int, more: int, *, on
         )
 
 
+def test_networks_of_other_depths_are_no_two_states_of_one() -> None:
+    """The 4 blocks of one have the names and shapes of 4 of the 6 of the other: 12 of 18 tensors,
+    which are two thirds."""
+    part = ("norm1", "attn.qkv", "mlp.fc1")
+    six = {f"blocks.{n}.{p}.weight": np.ones((2, 2), np.float32) for n in range(6) for p in part}
+    four = {name: 3 * value for name, value in six.items() if int(name[7]) < 4}
+    tables, sentences = compare(weights("four", **four), weights("six", **six))
+    assert sentences[0] == (
+        "four and six are not two states of one network: the backbones have 4 and 6 blocks, so that"
+        " no change is measured; of the 12 and 18 tensors of the backbones 12 are in both by name"
+        " and shape."
+    )
+    (pair,) = tables["pairs"].to_dict("records")
+    assert (pair["state"], pair["blocks_a"], pair["blocks_b"]) == ("other networks", 4, 6)
+    assert np.isnan(pair["relative"])
+    assert "layers" not in tables
+
+
 # ------------------------------------------------------------------------------------------------
 # files
 

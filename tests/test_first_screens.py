@@ -86,7 +86,7 @@ def test_the_screen_of_invariance_names_the_blindest_of_two_models() -> None:
     assert flip.effect == (
         "invariance 0.95 [0.93, 0.97], +0.65 [+0.61, +0.69] over mae (unpaired, so wider)"
     )
-    assert flip.control == "untrained 0.90, raw pixels 0.10"
+    assert flip.control == "random #0 0.90, raw pixels 0.10"
     assert flip.strength == pytest.approx(0.61 / 0.02)
     grey = answers["Which is blindest to grey?"]
     assert (grey.word, grey.names, grey.strength) == ("undecided", "dino or mae", 0.0)
@@ -123,7 +123,7 @@ def test_of_several_untrained_networks_it_is_said_which_is_shown(
     made = changes({name: {"grey": value} for name, value in values.items()})
     answer = screen({"invariance": made}, "mae")[1]
     grey = answer["Is mae blinder to grey than an untrained network?"]
-    assert grey.control == "untrained random #1 0.88, raw pixels 0.10"
+    assert grey.control == "random #1 0.88, raw pixels 0.10"
     assert " over random #1 (unpaired" in grey.effect
 
 
@@ -149,7 +149,7 @@ def test_models_are_held_against_each_other_on_the_same_images() -> None:
     assert grey.strength == pytest.approx(0.03 / 0.02)
     untrained = ask("mae")["Is mae blinder to grey than an untrained network?"]
     assert untrained.word == "no, less"
-    assert untrained.effect == "invariance 0.50 [0.48, 0.52], -0.05 [-0.07, -0.03]"
+    assert untrained.effect == "invariance 0.50 [0.48, 0.52], -0.05 [-0.07, -0.03] over random #0"
 
 
 def test_all_that_a_model_is_as_blind_to_are_named() -> None:
@@ -243,10 +243,10 @@ def test_the_screen_of_detection_names_the_best_by_paired_differences() -> None:
     best = answers["Which finds objects best, frozen?"]
     assert (best.word, best.names) == ("34.0%", "dino")
     assert best.effect == (
-        "box AP 34.0% [31.0%, 37.0%], +24.0 points [+23.0, +25.0] over an untrained network,"
+        "box AP 34.0% [31.0%, 37.0%], +24.0 points [+23.0, +25.0] over random #0,"
         " +4.0 points [+3.0, +5.0] over mae"
     )
-    assert best.control == "untrained 10.0%, raw pixels 2.0%"
+    assert best.control == "random #0 10.0%, raw pixels 2.0%"
     assert best.strength == pytest.approx(0.03 / 0.005)
     assert len(front.answers) == 4
     assert front.warning.startswith("The detectors were still learning")
@@ -260,7 +260,7 @@ def test_the_screen_of_detection_names_the_best_by_paired_differences() -> None:
     assert alone["Which finds large objects best, frozen?"].names == "mae or dino"
     del ap["dino"]
     _, alone = screen({"detection-frozen": detection(ap)}, "mae")
-    assert alone["Does mae find objects better than untrained, frozen?"].word == "yes"
+    assert alone["Does mae find objects better than random #0, frozen?"].word == "yes"
 
 
 def test_detectors_that_have_learned_nothing_decide_nothing() -> None:
@@ -372,9 +372,15 @@ def test_the_screen_of_a_difference_begins_with_the_weights() -> None:
     assert results["layers-changed"]["depths"].minibatches.tolist() == [8, 8]
     few = results["layers-changed"]["depths"].assign(minibatches=2)
     table = replace(results["layers-changed"].tables["depths"], frame=few)
-    _, few_answers = screen({**results, "layers-changed": Results({"depths": table})}, "a", "b")
+    own = {**results, "layers-changed": Results({"depths": table})}
+    few_front, few_answers = screen(own, "a", "b")
     alike = few_answers["How alike are the layers at the same depth?"]
+    assert alike.word == "undecided"
     assert alike.effect.endswith("(there are too few minibatches)")
+    assert few_front.scope.endswith(
+        "CKA is over 2 minibatches, too few to decide anything: take more images or smaller"
+        " minibatches, for 6 or more."
+    )
     assert front.terms == ""
     better = answers["Is b better at the classes than a?"]
     assert better.effect.startswith(

@@ -164,7 +164,9 @@ def test_the_screen_of_plain_models() -> None:
     assert alike.effect == (
         "CKA: 0.95 [0.93, 0.97] or more within, at most 0.41 [0.39, 0.43] across; 2 in no group"
     )
-    assert alike.control == ("with raw pixels mae 0.90 and mae 1 0.70, untrained 0.99 (plain)")
+    assert alike.control == (
+        "with raw pixels mae 0.90 and mae 1 0.70, random #0 with random #1 0.99 (plain)"
+    )
     assert alike.strength == pytest.approx((0.93 - 0.43) / 0.02)
     assert alike.over == "32 minibatches of images"
     assert by_question[APART].strength == pytest.approx(0.2 / 0.02)
@@ -173,6 +175,7 @@ def test_the_screen_of_plain_models() -> None:
     assert "+55.0 points [" in best.effect
     assert "+20.0 points [" in best.effect  # 0.9 less the usual 0.7 of msn, as on its card
     assert best.control.startswith("raw pixels 35.0% [")
+    assert best.control.endswith("], random #0 12.0%")
     assert best.over == "400 images"
     assert (best.link, alike.link) == ("knn-depth", "cka-blocks")
     assert screen.pixels == ""
@@ -287,7 +290,7 @@ def test_raw_pixels_that_beat_every_model_are_named() -> None:
     )
     near = [alone("mae", right(0.5)), alone("random #0", right(0.48, seed=1), control=True)]
     untrained = read_choices(knn(near)["choices"])[1]
-    for share, beside in ((0.442, "; random #0, untrained, has 48"), (0.6, "")):
+    for share, beside in ((0.442, "; random #0 (untrained) has 48"), (0.6, "")):
         held = replace(probed, use=replace(usual, accuracy=Estimate(share)), untrained=untrained)
         assert write_card(held).gain_pixels.partition(" over raw pixels")[2][:30] == beside
     assert write_pixels(choices, [probed], read_choices(knn(near)["choices"])).endswith(

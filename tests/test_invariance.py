@@ -32,6 +32,7 @@ from sslens.probes.invariance import (
     decode_parameter,
 )
 from sslens.probes.ridge import LAMBDAS, ridge
+from sslens.report.answer import leave_out_unknown, make_answer
 from sslens.report.writing.invariance import (
     _list_sides,
     _write_decoded,
@@ -422,6 +423,19 @@ def test_c11_is_not_run_without_all_sides(names: Sequence[str]) -> None:
     (verdict,) = judge(compute("invariance", given))
     assert verdict.outcome == "not run"
     assert "before and after fine-tuning" in verdict.why
+
+
+def test_the_answer_has_the_invariances_where_nothing_else_ran(results: Results) -> None:
+    answer = leave_out_unknown(make_answer({"invariance": results}, alter(MOVES | CONTROLS).models))
+    rows = answer.frame.set_index("model")
+    changes = results["changes"]
+    hue = changes[changes.main & changes["last"] & (changes["transform"] == "hue")]
+    hue = hue.set_index("model").loc[rows.index]
+    assert rows.invariance_hue_45.tolist() == hue.invariance.tolist()
+    assert rows.invariance_hue_45_low.tolist() == hue.invariance_low.tolist()
+    assert set(rows.invariance_images) == {len(IDS)}
+    assert list(rows.columns)[:2] == ["control", "invariance_horizontal_flip"]
+    assert set(answer.units) == {"model", *rows.columns}
 
 
 def test_words_say_what_the_tables_hold(results: Results) -> None:

@@ -19,7 +19,7 @@ from sslens.comparisons.choices import merge_choices, read_choices
 from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ProbeSettings
 from sslens.comparisons.lookup import Place
 from sslens.comparisons.probe_split import Split, explain_unfit
-from sslens.comparisons.probing import ProbeSetup, make_usual_head, read_gain
+from sslens.comparisons.probing import ProbeSetup, make_usual_head, read_accuracy, read_gain
 from sslens.comparisons.readings import read_features
 from sslens.errors import InputError
 from sslens.models.taps import Tap
@@ -269,14 +269,14 @@ def test_what_an_intermediate_block_adds_is_held_against_the_other_family(
     assert f"REC (mae) {points(rec)}; {more}" in said[0]
     mae = only(pairs, model="mae", pooling="cls", chosen=True)
     assert (
-        said[2]
+        said[3]
         == "mae-ft from mae: an intermediate block beside the last layer, both as CLS token,"
         " gained "
         f"{points(mae)} before fine-tuning and gains {points(tuned)} after, "
         f"a difference of {points(tuned, 'difference')}: the gain vanishes."
     )
-    assert "mean of patch tokens" in said[3]
-    assert said[3].endswith("there was no sure gain that could vanish.")
+    assert "mean of patch tokens" in said[4]
+    assert said[4].endswith("there was no sure gain that could vanish.")
 
 
 @pytest.mark.slow
@@ -308,7 +308,26 @@ def test_what_is_said_of_a_gain_before_and_after(
     results = Results(
         {name: replace(layered[1].tables[name], frame=frame) for name, frame in tables.items()}
     )
-    assert write("probe-layers", results)[2].endswith(said)
+    assert write("probe-layers", results)[3].endswith(said)
+
+
+@pytest.mark.slow
+def test_the_accuracy_after_fine_tuning_is_held_against_that_before_image_by_image(
+    layered: tuple[Given, Results],
+) -> None:
+    results = layered[1]
+    row = only(results["before-after"])
+    usual = results["probes"][results["probes"].usual]
+    after, before = (only(usual, model=name) for name in ("mae-ft", "mae"))
+    assert (row.members, row.against, row.images) == ("mae-ft from mae", "mae", TEST)
+    assert (row.accuracy, row.before) == (after.accuracy, before.accuracy)
+    assert row.change == pytest.approx(after.accuracy - before.accuracy)
+    assert row.change_high - row.change_low < (after.high - after.low) + (before.high - before.low)
+    assert write("probe-layers", results)[2] == (
+        f"By a linear probe of the last layer, after fine-tuning and before on the same {TEST}"
+        f" images: mae-ft has {spell_share(read_accuracy(after.to_dict()))}, more than mae with"
+        f" {spell_share(read_accuracy(before.to_dict()))} ({points(row, 'change')})."
+    )
 
 
 @pytest.mark.slow

@@ -27,10 +27,12 @@ from sslens.models.backbone import Backbone
 from sslens.models.blocks import Way, set_block_runs
 from sslens.models.dit import DiTShape
 from sslens.models.unet import UNetShape
+from sslens.own_files import OwnFiles
 from sslens.processes import Processes
 from sslens.recipes import recipe, recipes
 from sslens.store import Store
 from sslens.study.generating import SampleRequest, read_condition, represent, sample
+from sslens.study.lone_sheets import require_own, write_sheet
 from sslens.tasks.diffusion import Diffusion, GeneratorStart, batch, job, see_images
 from sslens.tasks.diffusion_settings import Settings
 from sslens.tasks.generator import NoiseSource, open_generator, to_pixels
@@ -371,6 +373,8 @@ def test_the_held_out_loss_is_the_mean_over_images_by_the_average(
     assert found["held_loss"] == pytest.approx(means[0], rel=1e-4)
     assert found["held_gain"] == pytest.approx(1 - means[0] / means[1], abs=1e-4)
     assert abs(found["held_gain"]) > 1e-6
+    assert found["held_images"] == 5
+    assert found["held_gain_low"] < found["held_gain"] < found["held_gain_high"]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -684,7 +688,9 @@ def test_the_commands_train_and_sample(
     assert out.strip() == f"{run}/last.safetensors"
     assert "16 of the 16 images of --val are also trained on" in err
     assert (Path(run) / "report/report.html").is_file()
-    assert "gain      The representation does not reach the images (gain " in err
+    unsure = "An image's own features take away "  # of 16 images nothing is decided
+    assert f"gain      {unsure}" in err
+    assert "is undecided; hold out more images, or train longer" in err
     status, _, err = call(line, capsys)
     assert status == 2
     assert "already holds a run: go on with --resume" in err
@@ -694,7 +700,7 @@ def test_the_commands_train_and_sample(
     assert status == 0, err
     with Image.open(sheet) as image:
         assert image.size == (3 * 66 + 2, 3 * 66 + 2)
-    assert "note      The representation does not reach the images (gain " in err
+    assert f"note      {unsure}" in err
     status, out, err = call([*asked, "--out", folder, "--draws", "2", "--device", "cpu"], capsys)
     assert status == 0, err
     listed = (Path(folder) / "samples.csv").read_text().splitlines()
@@ -714,12 +720,21 @@ def test_the_commands_train_and_sample(
 def test_the_end_of_a_training_says_what_its_gain_came_to(tmp_path: Path) -> None:
     log, models, val = tmp_path / "log.jsonl", ("mae", "my dino"), "scenes:1:40"
     judge = f"--analyses samples --generator {tmp_path}"
-    for gain, word in ((0.8, "take away 80.0%"), (2e-6, "does not reach the images (gain 0.0%)")):
-        log.write_text(json.dumps({"step": 1, "held_gain": gain}) + "\n")
+    unreached = "does not reach the images (gain 0.0% [-0.5%, 0.5%], of 40 held-out images)"
+    for gain, half, word in (
+        (0.8, 0.1, "take away 80.0% [70.0%, 90.0%] of the loss that 40 held-out images have"),
+        (0.02, 0.05, "(a gain of 1% or more) is undecided; hold out more images, or train longer"),
+        (0.005, 0.05, "is undecided"),
+        (0.005, None, "is undecided"),  # a log of before
+        (2e-6, 0.005, unreached),
+    ):
+        ends = {} if half is None else {"held_gain_low": gain - half, "held_gain_high": gain + half}
+        line = {"step": 1, "held_gain": gain, "held_images": 40} | ends
+        log.write_text(json.dumps(line) + "\n")
         said = describe_reach(models, val, 40, tmp_path)
         assert word in said
         wanted = f"samples: sslens compare mae 'my dino' --images scenes:1:40 {judge}"
-        assert said.endswith(wanted) == (gain > 0.5)
+        assert said.endswith(wanted) == (word != unreached)
     few = describe_reach(models, val, 20, tmp_path)  # too few to look for a source among them
     assert "train longer" in few
     log.unlink()
@@ -738,6 +753,32 @@ def test_samples_are_not_put_into_the_folder_of_their_images(
     ):
         status, _, err = call(line.split(), capsys)
         assert (status, "the folder of the images: samples there" in err) == (2, True), err
+
+
+def test_a_sheet_alone_lies_among_no_files_of_others(tmp_path: Path) -> None:
+    photos = Path(write_folder(tmp_path / "photos", HELD))
+    with pytest.raises(InputError, match="holds images that sslens did not write, such as "):
+        SampleRequest(photos / "sheet.png").require_out()
+    report = tmp_path / "report"
+    OwnFiles(report).claim("study", {"models": ["mae"]}, command="sslens compare mae")
+    OwnFiles(report).before(report / "sheets" / "samples" / "mae.png")
+    OwnFiles(report).before(report / "report.html")
+    for place in (report / "mine.png", report / "sheets" / "samples" / "mine.png"):
+        with pytest.raises(InputError, match="is a folder of a study by `sslens compare mae`"):
+            SampleRequest(place).require_out()
+    SampleRequest(report / "own" / "mine.png").require_out()
+
+    sheet, pixels = tmp_path / "sheets" / "one.png", np.zeros((4, 4, 3), np.uint8)
+    sheet.parent.mkdir()
+    write_sheet(sheet, pixels, {"seed": 0})
+    SampleRequest(sheet.parent / "two.png").require_out()  # beside another sheet
+    require_own(sheet, {"seed": 0}, overwrite=False)
+    with pytest.raises(InputError, match=r"another sheet of samples \(seed was 0 and is now 1\)"):
+        require_own(sheet, {"seed": 1}, overwrite=False)
+    require_own(sheet, {"seed": 1}, overwrite=True)
+    Image.fromarray(pixels).save(sheet)
+    with pytest.raises(InputError, match=r"one\.png is there, and sslens did not write it"):
+        require_own(sheet, {"seed": 1}, overwrite=True)
 
 
 def test_what_is_wrong_with_the_words_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ from sslens.probes.scene_reader import (
     open_reader,
     train_reader,
 )
+from sslens.report.answer import make_answer
 from sslens.report.writing.varying import write_varying
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.spread import average_over_sources, estimate_spread
@@ -137,6 +138,8 @@ def test_fidelity_is_that_of_loops_and_a_bad_sampler_is_called_one() -> None:
     given = given_of({"good": 0.05, "bad": 50.0})
     results = compute("samples", given)
     rows = results["fidelity"].set_index("model")
+    answer = make_answer({"samples": results}, given.models).frame.set_index("model")
+    assert answer.samples_nearest.to_dict() == rows.nearest.to_dict()
     for name, one in given.values["samples"].models.items():
         whitening = Whitening.fit(one.images)
         unit = whitening.apply(one.images)

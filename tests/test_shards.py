@@ -300,7 +300,10 @@ def test_features_of_something_else_are_refused(
             {"model": sslens.load(f"{NANO}:1")},
             r"another model's, random #0 \(random:vit_nano_patch8_32:0\)",
         ),
-        ({"images": other}, "of other images, 50 of scenes-v4"),
+        (
+            {"images": other},
+            r"of other images, 50 of scenes-v4, than the \d+ of scenes-v4 that are given",
+        ),
         ({"images": reordered}, "of the same images in another order"),
         ({"taps": ["norm"]}, r"of other taps or poolings \(6 where 3 are asked for\)"),
         ({"dtype": "float32"}, "in float16"),

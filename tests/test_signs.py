@@ -638,15 +638,17 @@ def test_one_point_is_no_course_and_the_method_speaks_of_what_is_there() -> None
     assert curves.findings(table) == ("The loss was 2.736 (step 6, the only one logged).",)
     caption = curves.write_caption(table)
     assert not [word for word in ("RankMe", "k-NN", "gain") if word in caption]
-    held = {"step": 6, "epoch": 3.0, "held_loss": 0.9, "held_gain": 0.885}
+    held = {"step": 6, "epoch": 3.0, "held_loss": 0.9, "held_gain": 0.885, "held_images": 64}
+    held |= {"held_gain_low": 0.86, "held_gain_high": 0.9}
     table = curves.compute([loss, held])
     first, second, _ = curves.findings(table)
-    assert first.startswith("An image's own features take away 88.5% of the loss that held-out")
+    assert first.startswith("An image's own features take away 88.5% [86.0%, 90.0%] of the loss")
     assert "whether samples can be trusted is told by the analysis samples" in first
     assert second == "The loss of held-out images was 0.9 (step 6, the only one logged)."
     assert "the gain, which is the share by which that loss falls" in curves.write_caption(table)
-    first, *_ = curves.findings(curves.compute([loss, held | {"held_gain": 2.3e-6}]))
-    assert first.startswith("The representation does not reach the images (gain 0.0%)")
+    held |= {"held_gain": 2.3e-6, "held_gain_low": -1e-3, "held_gain_high": 2e-3}
+    first, *_ = curves.findings(curves.compute([loss, held]))
+    assert first.startswith("The representation does not reach the images (gain 0.0% [-0.1%, 0.2%]")
     assert first.endswith("train longer.")
 
 

@@ -24,6 +24,8 @@ LIST = ".sslens.json"
 UNCLAIMED = "files"
 #: values of a setting that are shown where two studies differ, and characters of each
 SHOWN, WIDTH = 3, 60
+#: how the names of settings begin that are digests
+DIGEST = "digest of "
 
 
 @final
@@ -62,9 +64,9 @@ class Contents:
             return f"{name}{by}"
         before, now = _as_plain(self.asked), _as_plain(asked)
         apart = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        apart.sort(key=lambda key: key.startswith(DIGEST))  # words first
         changes = "; ".join(
-            f"{key} {_word_value(before.get(key), 'was')} and {_word_value(now.get(key), 'is now')}"
-            for key in apart[:SHOWN]
+            _word_change(key, before.get(key), now.get(key)) for key in apart[:SHOWN]
         )
         more = f"; and {len(apart) - SHOWN} more settings" if len(apart) > SHOWN else ""
         return f"{name}{by} ({changes}{more})"
@@ -74,6 +76,17 @@ def _as_plain(asked: Mapping[str, Any]) -> Mapping[str, object]:
     """Settings as they come back from a list."""
     plain: Mapping[str, object] = json.loads(json.dumps(dict(asked), default=str))
     return plain
+
+
+def _word_change(key: str, before: Any, now: Any) -> str:
+    """Say how a setting changed; of a digest what is other, and then the digests.
+
+    >>> _word_change("digest of the images", "f4eaa", "34aab")
+    'the images are not the same ones (digest f4eaa, now 34aab)'
+    """
+    if key.startswith(DIGEST) and before and now:
+        return f"{key.removeprefix(DIGEST)} are not the same ones (digest {before}, now {now})"
+    return f"{key} {_word_value(before, 'was')} and {_word_value(now, 'is now')}"
 
 
 def _word_value(value: Any, verb: str) -> str:

@@ -33,6 +33,7 @@ from sslens.comparisons.tuned import is_control, match_origins
 from sslens.figure import Figure, Lines
 from sslens.probes.linear.heads import Head
 from sslens.statistics.gains import estimate_gain
+from sslens.statistics.proportions import difference_of_shares, estimate_share
 from sslens.table import Results
 
 TITLE = "Do intermediate layers know what the last one does not?"
@@ -47,14 +48,27 @@ CAPTION = (
     " initialisations, and raw pixels at 8 × 8."
 )
 #: the columns of each table: those that exhibits of probes share; the gain of a fine-tuned model
-#: less its gain before; and what to use of each model
+#: less its gain before; its accuracy and that before; and what to use of each model
 TABLES: Mapping[str, tuple[str, ...]] = {
     **probing.TABLES,
     "fine-tuned": (
         *("model", "members", "control", "main", "pooling", "layers"),
         *(*GAIN, *DIFFERENCE, "settled", "why", "images"),
     ),
+    "before-after": (
+        *("model", "members", "control", "accuracy", "low", "high", "against", "before"),
+        *("before_low", "before_high", "change", "change_low", "change_high"),
+        *("settled", "why", "images"),
+    ),
     "choices": choices.CHOICES,
+}
+CHANGE = {
+    "before": "accuracy of the usual probe of the same model before fine-tuning",
+    "before_low": "lower end of its 95 % Wilson interval",
+    "before_high": "upper end",
+    "change": "accuracy less that before, on the same images",
+    "change_low": "lower end of its 95 % interval over test images, paired",
+    "change_high": "upper end",
 }
 
 
@@ -70,11 +84,12 @@ def compute(
 
     The gain is the accuracy of a block concatenated with the last layer, less the accuracy of the
     last layer alone. The table `probes` has a row for each probe, `families` the mean gain by
-    family, and `fine-tuned` the gain of a fine-tuned model less the gain of the same model before
-    fine-tuning.
+    family, `fine-tuned` the gain of a fine-tuned model less the gain of the same model before
+    fine-tuning, and `before-after` the accuracy of its usual probe less that before.
     """
     setup = ProbeSetup(models, features, Split.of(features, labels, seed), probes, seed)
-    return make_results(_rows(setup), TABLES, choices.UNITS | UNITS, (*TEXTS, *choices.TEXTS))
+    units = choices.UNITS | UNITS | CHANGE
+    return make_results(_rows(setup), TABLES, units, (*TEXTS, *choices.TEXTS))
 
 
 def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
@@ -97,6 +112,7 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
                 unsettled.setdefault(reading, {})[name] = why
         yield from trained.penalties()
     yield from list_probe_choices(setup.models, every)
+    yield from _compare_usual(setup.models, {one.name: one for one in every})
     for reading, by_model in gains.items():
         about = {
             "main": reading == "main",
@@ -151,6 +167,22 @@ def _compare_tuned(
             row |= estimate_gain(gains[tuned]).columns("gain")
             row |= estimate_gain(gains[tuned] - gains[first], bound=2.0).columns("difference")
             yield "fine-tuned", row | {"images": len(gains[tuned])}
+
+
+def _compare_usual(models: Models, trained: Mapping[str, ModelProbes]) -> Iterator[tuple[str, Row]]:
+    """Make the rows of `before-after`: the accuracy of the usual probe of each fine-tuned model or
+    control, and of the same model before, both on the same test images."""
+    for tuned, first in match_origins(models).items():
+        if tuned in trained and first in trained:
+            sides = [trained[name] for name in (tuned, first)]
+            after, before = (one.outcomes[one.usual].right for one in sides)
+            row: Row = {"model": tuned, "members": f"{tuned} from {first}", "against": first}
+            row["control"] = is_control(models.about(tuned))
+            why = "; ".join(filter(None, (one.explain_unsettled([one.usual]) for one in sides)))
+            row |= {"settled": not why, "why": why, "images": len(after)}
+            row |= estimate_share(after).columns("accuracy", ("low", "high"))
+            row |= estimate_share(before).columns("before")
+            yield "before-after", row | difference_of_shares(after, before).columns("change")
 
 
 def draw(results: Results) -> Figure:

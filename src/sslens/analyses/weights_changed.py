@@ -47,7 +47,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("tensors_a", "tensors_b", "shared", *STATES, "renamed", "reshaped", "first", *CHANGE),
         *("branch_a", "branch_b", "others_a", "others_b"),
         *("measured", "head", "statistics", "statistics_state", "statistics_relative"),
-        *("backbone_a", "backbone_b"),
+        *("backbone_a", "backbone_b", "blocks_a", "blocks_b"),
     ),
     "layers": (
         *("model_a", "model_b", "block", "depth", "kind", "state", "tensors", "equal", *CHANGE),
@@ -71,8 +71,9 @@ UNITS = {
     "unknown": "why a file's own names were compared, and not a network's; empty where they were",
     "state": (
         "equal (number for number), equal in float16 or in bfloat16 (both round to the same"
-        " numbers), changed, not finite; of two models also other networks (under two thirds of the"
-        " tensors of a backbone are in the other: no change is measured) or nothing in common; of a"
+        " numbers), changed, not finite; of two models also other networks (of other numbers of"
+        " blocks, or under two thirds of the tensors of a backbone are in the other: no change is"
+        " measured) or nothing in common; of a"
         " tensor also of another shape, of another number type, only in A or only in B"
     ),
     "kinds_a": "number types in the first model's file",
@@ -112,6 +113,8 @@ UNITS = {
     ),
     "backbone_a": "parameters of the first model's backbone, as tensors: all but the head's",
     "backbone_b": "the same of the other model's",
+    "blocks_a": "blocks of the first model's backbone",
+    "blocks_b": "blocks of the other model's backbone",
     "head": "‖θ_B − θ_A‖ / ‖θ_A‖ of the head beside the backbone; empty where there is none",
     "statistics": "running means and variances of batch normalisations that both have",
     "statistics_state": "of these: equal, equal in float16 or in bfloat16, changed, not finite",
@@ -210,6 +213,7 @@ def _describe_pair(pair: WeightPair) -> Row:
         row[f"branch_{side}"] = weights.branch
         row[f"others_{side}"] = ", ".join(weights.others)
         row[f"backbone_{side}"] = pair.count_backbone(side)
+        row[f"blocks_{side}"] = pair.count_blocks(side)
     if state == OTHER_NETWORKS:
         return row | {"measured": pair.count_backbone("both")}
     return row | _measure_parts(pair)

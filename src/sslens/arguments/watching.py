@@ -126,21 +126,6 @@ def describe_kept(
     return lines
 
 
-def read_gain(out: Path) -> float | None:
-    """Read how much of a generator's held-out loss the images' own features took away at the end.
-
-    Args:
-        out: the folder of the run.
-
-    Returns:
-        The share; None where no images were held out, or the folder has no log.
-    """
-    from sslens.training.folder import RunFolder
-
-    gains = [line["held_gain"] for line in RunFolder(out, {}).lines() if "held_gain" in line]
-    return float(gains[-1]) if gains else None
-
-
 def describe_reach(models: Sequence[str], val: str | None, count: int, out: Path) -> str:
     """Say whether the representation reaches the images of a generator, and what tells more.
 
@@ -151,10 +136,11 @@ def describe_reach(models: Sequence[str], val: str | None, count: int, out: Path
         out: the folder of the run.
     """
     from sslens.study.sampling import FEWEST
-    from sslens.training.curves import JUDGE, REACHED, describe_gain
+    from sslens.training.curves import JUDGE, describe_gain, does_reach, read_gain
+    from sslens.training.folder import RunFolder
 
-    gain = None if val is None else read_gain(out)
-    if gain is not None and gain < REACHED:
+    gain = None if val is None else read_gain(RunFolder(out, {}).lines())
+    if gain is not None and does_reach(gain) is False:
         return f"gain      {describe_gain(gain)}"
     told = f"note      {WITHOUT_VAL}; {JUDGE}"
     if gain is not None:

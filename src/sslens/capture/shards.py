@@ -301,7 +301,10 @@ def _refuse_others(folder: Path, stored: Manifest, wanted: Manifest) -> None:
     model, images = stored.model, stored.images
     differences = {
         "weights": f"another model's, {_name(model)}",
-        "images": f"of other images, {images['count']:,} of {images['name']}",
+        "images": (
+            f"of other images, {images['count']:,} of {images['name']}, than the"
+            f" {wanted.images['count']:,} of {wanted.images['name']} that are given"
+        ),
         "ids": "of the same images in another order",
         "transform": f"of images seen otherwise ({json.dumps(stored.transform)})",
         "precision": f"of a forward pass in {stored.precision}",

@@ -25,7 +25,6 @@ from sslens.arguments.watching import (
     describe_reach,
     describe_trained,
     open_trackers,
-    read_gain,
     require_trackers,
     write_report,
 )
@@ -160,7 +159,7 @@ class Sample:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the network; auto is bfloat16 where the device computes faster with it, else float32."""
     overwrite: bool = False
-    """Replace other samples in the folder --out: their own files go first, and no others."""
+    """Replace other samples in --out, a sheet or a folder: their own files go, and no others."""
 
 
 #: what each action takes
@@ -271,7 +270,8 @@ def sample(command: Sample, say: Text) -> Path:
     from sslens.report.writing.numbers import spell_count
     from sslens.study import generating
     from sslens.tasks.generator import open_generator
-    from sslens.training.curves import REACHED, describe_gain
+    from sslens.training.curves import describe_gain, does_reach, read_gain
+    from sslens.training.folder import RunFolder
 
     device = best_device(command.device)
     given = [zoo.load(source) for source in command.models]
@@ -295,8 +295,8 @@ def sample(command: Sample, say: Text) -> Path:
         f"{spell_count(len(images), 'image')} of {images.name} × {command.draws} samples ×"
         f" {spell_count(len(models), 'model')}, {generator.size} px, steps {steps}, on {device}"
     )
-    gain = read_gain(Path(command.generator))
-    if gain is not None and gain < REACHED:
+    gain = read_gain(RunFolder(Path(command.generator), {}).lines())
+    if gain is not None and not does_reach(gain):
         say(f"note      {describe_gain(gain)}")
     return generating.sample(generator, models, images, request, quiet=False)
 

@@ -111,16 +111,14 @@ def _add_depths(one: Likeness, blocks: Results, tokens: str, kind: str) -> Liken
 
 
 def is_unlike(cka: Estimate) -> bool:
-    """Whether two models are not alike: the whole interval of their CKA, or without one the CKA
-    itself, lies below `LOW`. An interval over too few minibatches decides nothing.
+    """Whether two models are not alike: the whole interval of their CKA lies below `LOW`. An
+    interval over too few minibatches decides nothing, and no more does a CKA without an interval.
 
     >>> is_unlike(Estimate(-0.01, -0.07, 0.05, "minibatches", 12)), is_unlike(Estimate(0.3))
     (True, False)
     >>> is_unlike(Estimate(-0.08, -0.08, -0.07, "minibatches", 2))
     False
     """
-    if np.isnan(cka.high):
-        return bool(cka.value < LOW)
     few = cka.n and cka.sign is None  # of older tables the number is not known
     return not few and bool(cka.high < LOW)
 

@@ -24,8 +24,7 @@ CHUNK = 1 << 16
 #: the number types to which two tensors may be equal but for rounding, the finer one first
 ROUNDED = ("float16", "bfloat16")
 #: the share of the tensors of each backbone that both must have, by name and shape, so that their
-#: difference is the change of one network: adapters beside each attention leave over 3 in 4, and a
-#: network of twice the depth (ResNet-50 and -101) has about half
+#: difference is the change of one network: adapters beside each attention leave over 3 in 4
 LEAST_SHARED = 2 / 3
 #: the state of two models that have less in common, and of two that have nothing
 OTHER_NETWORKS, NOTHING = "other networks", "nothing in common"

@@ -12,6 +12,8 @@ from sslens.comparisons.weight_changes import (
     LEAST_SHARED,
     Change,
     find_kinds,
+    list_backbone,
+    list_blocks,
     measure_all,
     sort_by_computation,
 )
@@ -97,10 +99,22 @@ class WeightPair:
 
     @property
     def is_of_one_network(self) -> bool:
-        """Whether each backbone shares enough of its tensors with the other (`LEAST_SHARED`), so
-        that the two are states of one network. Two heads alone have no backbone."""
+        """Whether the backbones have as many blocks, and each shares enough of its tensors with the
+        other (`LEAST_SHARED`), so that the two are states of one network: of 4 and 6 blocks the
+        first 4 have the names and shapes of a network of 4. Two heads alone have no backbone."""
+        if self.count_blocks("a") != self.count_blocks("b"):
+            return False
         first, second = (self.count_backbone(side) for side in ("a", "b"))
         return self.count_backbone("both") >= LEAST_SHARED * max(first, second)
+
+    def count_blocks(self, side: str) -> int:
+        """Count the blocks of a backbone.
+
+        Args:
+            side: whose they are, "a" or "b".
+        """
+        own = [one.name for one in self.counted if getattr(one, side) is not None]
+        return len(list_blocks(list_backbone(own, [self.kinds[name] for name in own])))
 
     def count_backbone(self, side: str) -> int:
         """Count the parameters of a backbone, as tensors: of one model, or those that both have in

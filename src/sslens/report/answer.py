@@ -12,6 +12,7 @@ from sslens.comparisons.parts import find_row
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row
 from sslens.comparisons.with_pixels import WithPixels
+from sslens.report.answer_alone import add_alone
 from sslens.report.writing.answer_rows import has_numbers
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.proportions import difference_of_shares, estimate_share
@@ -104,7 +105,8 @@ def make_answer(results: Mapping[str, Results], models: Models) -> Table:
     """Make the table of the answer, with a row for each model, then for each control; where
     detectors are compared, only for the controls that have one.
 
-    Numbers are missing, and texts empty, where no analysis tells them. What is to be used of each
+    Numbers are missing, and texts empty, where no analysis tells them; where none of them is known,
+    what other analyses say of each model is added (`answer_alone`). What is to be used of each
     model is what the report's cards recommend: the usual choice, or what some of the images chose
     where it is better on the others, which judge both. Of probes, of which two exhibits may have
     trained some, the chosen one is the one that the validation images prefer
@@ -127,16 +129,17 @@ def make_answer(results: Mapping[str, Results], models: Models) -> Table:
         | _describe_detector(name, results)
         for name in models.names
     }
-    return _tabulate(
+    table = _tabulate(
         {"model": name, "control": models.is_control(name)} | row
         for name, row in known.items()
         if row or not (detectors and models.is_control(name))
     )
+    return table if any(known.values()) else add_alone(table, results)
 
 
 def leave_out_unknown(table: Table) -> Table:
-    """Return the table of the answer with the models alone where nothing else is known of any of
-    them, as of files that were compared without images; else as it is.
+    """Return the table of the answer with the models alone, and what was added of them, where its
+    own columns are empty, as of files that were compared without images; else as it is.
 
     >>> leave_out_unknown(_tabulate([{"model": "a", "control": False}])).csv().splitlines()
     ['model,control', 'a,False']
@@ -144,7 +147,7 @@ def leave_out_unknown(table: Table) -> Table:
     rows = table.frame.to_dict("records")
     if any(has_numbers(row) for row in rows):
         return table
-    columns = ["model", "control"]
+    columns = ["model", "control", *(name for name in table.frame if name not in UNITS)]
     return Table(table.frame[columns], {name: table.units[name] for name in columns})
 
 

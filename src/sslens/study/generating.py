@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from sslens.data.sources import HEIC, SUFFIXES, require_no_images
 from sslens.errors import InputError
@@ -112,13 +112,18 @@ class SampleRequest:
         """Refuse a place where neither a sheet nor a folder can be.
 
         Raises:
-            InputError: an image's name that does not end in .png, or a folder in a file's place.
+            InputError: an image's name that does not end in .png, a folder in a file's place, or a
+                sheet among the files of a study or beside someone's images.
         """
+        from sslens.study.lone_sheets import require_place
+
         end = self.out.suffix.lower()
         if self.out.is_dir():
             if end == SHEET_END:
                 raise InputError(f"{self.out} is a folder", mend="give {out} another name")
-        elif end != SHEET_END and end[1:] in SUFFIXES + HEIC:
+        elif end == SHEET_END:
+            require_place(self.out)
+        elif end[1:] in SUFFIXES + HEIC:
             raise InputError(
                 f"A sheet of samples is a {SHEET_END} file, and {self.out} ends in {end}",
                 mend=f"give {{out={self.out.with_suffix(SHEET_END)}}}, or a folder",
@@ -157,7 +162,8 @@ def sample(
     from sslens.tasks.diffusion import see_images
 
     generator.process.require_steps(request.steps or generator.process.default_steps)
-    claim = _claim_out(generator, models, images, request)
+    asked = _describe_samples(generator, models, images, request)
+    claim = _claim_out(asked, request)
     sources = Decoded(images, see_images(generator.size), keep=False).pixels(range(len(images)))
     made: dict[str, np.ndarray] = {}
     for model in models:
@@ -179,32 +185,20 @@ def sample(
             )
     if claim is not None:
         claim.take(request.out, overwrite=request.overwrite)
-    return write_samples(request.out, images, sources, made)
+    return write_samples(request.out, images, sources, made, asked)
 
 
-def _claim_out(
+def _describe_samples(
     generator: "Generator",
     models: Sequence["Backbone"],
     images: "ImageSet",
     request: SampleRequest,
-) -> "Claim | None":
-    """Describe the folder that is to be written, before anything is computed; None for a sheet
-    alone.
-
-    Raises:
-        InputError: the place cannot be taken.
-    """
-    from sslens.own_files import OwnFiles
-    from sslens.study.out_folders import claim_samples
-
-    request.require_out()
-    if request.out.suffix.lower() == SHEET_END:
-        return None
-    names = [generator.find_model(model) for model in models]
-    asked = {
+) -> Mapping[str, object]:
+    """What decides the samples, as plain JSON values."""
+    return {
         "generator": generator.name,
         "weights": str(generator.key["weights"])[:DIGITS],
-        "models": names,
+        "models": [generator.find_model(model) for model in models],
         "images": images.name,
         "digest of the images": images.digest[:DIGITS],
         "number of images": len(images),
@@ -212,10 +206,25 @@ def _claim_out(
         "steps": request.steps or generator.process.default_steps,
         "seed": request.seed,
     }
-    files = (
-        name_sample(*place)
-        for place in itertools.product(range(len(names)), range(len(images)), range(request.draws))
-    )
+
+
+def _claim_out(asked: Mapping[str, Any], request: SampleRequest) -> "Claim | None":
+    """Describe the folder that is to be written, before anything is computed; None for a sheet
+    alone.
+
+    Raises:
+        InputError: the place cannot be taken.
+    """
+    from sslens.own_files import OwnFiles
+    from sslens.study.lone_sheets import require_own
+    from sslens.study.out_folders import claim_samples
+
+    request.require_out()
+    if request.out.suffix.lower() == SHEET_END:
+        require_own(request.out, asked, overwrite=request.overwrite)
+        return None
+    counts = len(asked["models"]), asked["number of images"], request.draws
+    files = (name_sample(*place) for place in itertools.product(*map(range, counts)))
     claim = claim_samples(asked, files)
     if OwnFiles(request.out).read() is None and claim.find_older(request.out) is None:
         require_no_images(request.out, "samples")
@@ -262,7 +271,11 @@ def read_condition(
 
 
 def write_samples(
-    out: Path, images: "ImageSet", sources: "np.ndarray", made: "Mapping[str, np.ndarray]"
+    out: Path,
+    images: "ImageSet",
+    sources: "np.ndarray",
+    made: "Mapping[str, np.ndarray]",
+    asked: Mapping[str, object],
 ) -> Path:
     """Write samples as a sheet, a row an image and model, the source first; into a folder also as
     files, listed in `samples.csv`.
@@ -272,6 +285,7 @@ def write_samples(
         images: the source images.
         sources: their pixels as the generator sees them, [image, row, column, 3].
         made: samples by model, [image, draw, row, column, 3].
+        asked: what decides them, as plain JSON values.
 
     Returns:
         The path that was written.
@@ -280,6 +294,7 @@ def write_samples(
     from PIL import Image
 
     from sslens.own_files import OwnFiles
+    from sslens.study.lone_sheets import write_sheet
     from sslens.study.out_folders import LIST_COLUMNS, LISTED, SHEET
     from sslens.tasks.sheet import arrange_sheet
 
@@ -299,8 +314,7 @@ def write_samples(
     if not alone:
         names = [SHEET, LISTED, *(line[0] for line in lines)]
         OwnFiles(out).before_all(out / name for name in names)
-    with write_beside(sheet) as temporary:
-        Image.fromarray(arrange_sheet(np.stack(rows))).save(temporary, "png")
+    write_sheet(sheet, arrange_sheet(np.stack(rows)), asked)
     if alone:
         return out
     place = {name: row for row, name in enumerate(images.ids)}

@@ -1,6 +1,7 @@
 """How well a generator that is trained denoises held-out images, with and without their own
 representations."""
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -9,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sslens.processes import Processes
+from sslens.statistics.explained import estimate_saving
 from sslens.tasks import Metric
 from sslens.tasks.diffusion import DRAWN, Diffusion, GeneratorStart
 
@@ -28,6 +30,12 @@ METRICS = (
         "share by which the held-out loss falls from another image's features to the image's own",
     ),
 )
+#: what a log says of the gain beside it
+GAIN_ENDS = {
+    "held_gain_low": "lower end of the gain's 95 % interval over images",
+    "held_gain_high": "upper end",
+    "held_images": "held-out images of which the loss and the gain are",
+}
 
 
 @final
@@ -58,9 +66,10 @@ class HeldOutLoss:
         """Compute the losses; each process computes its share of them.
 
         Returns:
-            "held_loss", in the units of the process' loss, and "held_gain", a share up to 1.
+            "held_loss", in the units of the process' loss, and "held_gain", a share up to 1, with
+            what `GAIN_ENDS` names; without the ends where there are too few images.
         """
-        sums = torch.zeros(3, dtype=torch.float64)
+        pairs = torch.zeros(2, len(self.start.represented), dtype=torch.float64)
         kind = torch.device(where.device).type
         numbers = range(0, len(self.start.represented), SIZE)
         with (
@@ -68,15 +77,17 @@ class HeldOutLoss:
             torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"),
         ):
             for part in range(where.rank, len(numbers), where.size):
-                own, other = self._losses(method, numbers[part], where.device)
-                count = torch.tensor([float(len(own))], dtype=torch.float64)
-                sums += torch.cat([count, own.sum()[None], other.sum()[None]])
+                losses = torch.stack(self._losses(method, numbers[part], where.device))
+                pairs[:, numbers[part] : numbers[part] + losses.shape[1]] = losses
         if where.size > 1:
-            total = sums.to(where.device)
+            total = pairs.to(where.device)
             dist.all_reduce(total)
-            sums = total.cpu()
-        own_loss, other_loss = (sums[1:] / sums[0]).tolist()
-        return {"held_loss": own_loss, "held_gain": 1 - own_loss / other_loss}
+            pairs = total.cpu()
+        gain = estimate_saving(*pairs.numpy())
+        found = {"held_loss": float(pairs[0].mean()), "held_gain": gain.value}
+        if not math.isnan(gain.low):
+            found |= {"held_gain_low": gain.low, "held_gain_high": gain.high}
+        return found | {"held_images": gain.n}
 
     def _losses(self, method: Diffusion, first: int, device: str) -> tuple[Tensor, Tensor]:
         """The losses of some images, with their own features and with the next image's."""

@@ -9,6 +9,11 @@ SHOWN = 3
 #: a digest, and the digits of it that are shown
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 DIGITS = 12
+#: what a config says of the images
+IMAGES = "images."
+NAME, COUNT, DIGEST, UNORDERED = (
+    f"{IMAGES}{name}" for name in ("name", "count", "digest", "unordered")
+)
 
 
 def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -17,16 +22,43 @@ def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     Args:
         old, new: the values by dotted name.
 
-    >>> describe_changes({"images.digest": "a" * 64}, {"images.digest": "b" * 64})
-    'images.digest was aaaaaaaaaaaa and is now bbbbbbbbbbbb'
+    >>> describe_changes({"lr": 0.1, "seed": 0}, {"lr": 0.1, "seed": 1})
+    'seed was 0 and is now 1'
     """
     apart = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
-    if "images.digest" in apart:
-        apart.discard("images.unordered")
+    if DIGEST in apart:
+        apart = {key for key in apart if key == DIGEST or not key.startswith(IMAGES)}
     ordered = sorted(apart, key=lambda key: (not key.endswith(".classes"), key))
-    changes = [_describe_change(key, old.get(key), new.get(key)) for key in ordered[:SHOWN]]
+    changes = [
+        _describe_images(old, new)
+        if key == DIGEST
+        else _describe_change(key, old.get(key), new.get(key))
+        for key in ordered[:SHOWN]
+    ]
     more = [f"and {len(ordered) - SHOWN} more"] if len(ordered) > SHOWN else []
     return "; ".join(changes + more)
+
+
+def _describe_images(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Say how the images differ: by name or number, by order, or else by what they are.
+
+    >>> old = {"images.name": "birds", "images.count": 48, "images.digest": "a" * 64}
+    >>> old["images.unordered"] = "c" * 64
+    >>> _describe_images(old, old | {"images.count": 40, "images.digest": "b" * 64})
+    'the images were 48 of birds and are now 40 of birds, digest aaaaaaaaaaaa and now bbbbbbbbbbbb'
+    >>> _describe_images(old, old | {"images.digest": "b" * 64}).partition(", digest")[0]
+    'the images are the same 48 of birds in another order'
+    """
+    digests = f"digest {_spell(old.get(DIGEST))} and now {_spell(new.get(DIGEST))}"
+    before, now = (f"{one.get(COUNT)} of {one.get(NAME)}" for one in (old, new))
+    if before != now:
+        return f"the images were {before} and are now {now}, {digests}"
+    if old.get(UNORDERED) and old.get(UNORDERED) == new.get(UNORDERED):
+        return f"the images are the same {now} in another order, {digests}"
+    return (
+        f"the images are {now} as before and not the same ones: files or classes were changed, or"
+        f" others were drawn, {digests}"
+    )
 
 
 def _describe_change(key: str, old: Any, new: Any) -> str:

@@ -10,10 +10,11 @@ import pandas as pd
 
 from sslens.data.images import ImageSet
 from sslens.figure import Figure, Line, Lines
-from sslens.statistics.estimate import Estimate
+from sslens.statistics.estimate import NAN, Estimate
 from sslens.statistics.proportions import find_chance, wilson
 from sslens.table import Table
 from sslens.tasks.accuracy import METRICS
+from sslens.tasks.held_out_loss import GAIN_ENDS
 from sslens.tasks.held_out_loss import METRICS as GENERATED
 from sslens.training.kept import LogLine
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 TITLE = "How did the training go?"
 #: gain below which features do not reach the images: those of another image cost less than a
-#: hundredth of the loss then
+#: hundredth of the loss then; the interval of the gain decides
 REACHED = 0.01
 #: what the gain does not tell
 JUDGE = "whether samples can be trusted is told by the analysis samples"
@@ -49,6 +50,7 @@ UNITS = {
     "knn_patch": "the same from the mean of the patch tokens",
     "knn_mean": "the same from the mean over places",
     **{metric.name: metric.unit for metric in (*METRICS, *GENERATED)},
+    **GAIN_ENDS,
     "spread": "standard deviation of the L2-normalised features of images, 0 to 1",
     "rank_cls": "effective rank (RankMe) of the CLS tokens of images, 1 to their dimension",
     "rank_patch": "the same of the means of the patch tokens",
@@ -144,7 +146,10 @@ def draw(table: Table) -> Figure:
 
 def _line(frame: pd.DataFrame, column: str, name: str) -> Line:
     rows = frame[frame[column].notna()]
-    return Line(name, rows.epoch.to_numpy(np.float64), rows[column].to_numpy(np.float64))
+    x, y = (rows[one].to_numpy(np.float64) for one in ("epoch", column))
+    if f"{column}_low" not in frame:
+        return Line(name, x, y)
+    return Line(name, x, y, *(rows[f"{column}_{end}"].to_numpy(float) for end in ("low", "high")))
 
 
 @final
@@ -194,21 +199,54 @@ def describe_accuracy(share: float, judged: Judged | None) -> str:
     )
 
 
-def describe_gain(gain: float) -> str:
+def read_gain(lines: Sequence[LogLine]) -> Estimate | None:
+    """Read how much of a generator's held-out loss the images' own features took away at the end,
+    from its log; None where no images were held out. Older logs have no interval of it.
+
+    >>> read_gain([{"step": 2, "held_gain": 0.5}])
+    Estimate(value=0.5, low=nan, high=nan, over='images', n=0)
+    """
+    told = [line for line in lines if "held_gain" in line]
+    if not told:
+        return None
+    last = {"held_images": 0} | dict.fromkeys(GAIN_ENDS, NAN) | dict(told[-1])
+    return Estimate.from_row(last, "held_gain", "images", "held_images")
+
+
+def does_reach(gain: Estimate) -> bool | None:
+    """Whether a generator's representation reaches the images: the interval of the gain lies above
+    `REACHED`, or below; None where it does not decide.
+
+    >>> [does_reach(Estimate(0.5, low, 0.6, "images", 64)) for low in (0.4, -0.1)]
+    [True, None]
+    """
+    over = Estimate(gain.value - REACHED, gain.low - REACHED, gain.high - REACHED, n=gain.n)
+    return None if not over.sign else over.sign > 0
+
+
+def describe_gain(gain: Estimate) -> str:
     """Write how much of a generator's loss the images' own features take away, and what follows.
 
-    >>> describe_gain(0.0001).partition(":")[0]
-    'The representation does not reach the images (gain 0.0%)'
+    >>> describe_gain(Estimate(0.0001, -0.001, 0.002, "images", 64)).partition(":")[0]
+    'The representation does not reach the images (gain 0.0% [-0.1%, 0.2%], of 64 held-out images)'
     """
-    if gain < REACHED:
+    spelt = f"{gain.value:.1%}"
+    if gain.low == gain.low:
+        spelt += f" [{gain.low:.1%}, {gain.high:.1%}]"
+    held = f"{gain.n:,} held-out images" if gain.n else "held-out images"
+    reached = does_reach(gain)
+    if reached is False:
         return (
-            f"The representation does not reach the images (gain {gain:.1%}): with another image's"
-            " features the loss of held-out images is hardly larger than with their own. Samples"
-            " say nothing of the representation then; train longer."
+            f"The representation does not reach the images (gain {spelt}, of {held}): with another"
+            " image's features the loss is hardly larger than with their own. Samples say nothing"
+            " of the representation then; train longer."
         )
+    taken = f"An image's own features take away {spelt} of the loss that {held} have with another"
+    if reached:
+        return f"{taken} image's features: the representation reaches the images; {JUDGE}."
     return (
-        f"An image's own features take away {gain:.1%} of the loss that held-out images have with"
-        f" another image's features: the representation reaches the images; {JUDGE}."
+        f"{taken} image's features: whether the representation reaches the images (a gain of"
+        f" {REACHED:.0%} or more) is undecided; hold out more images, or train longer; {JUDGE}."
     )
 
 
@@ -308,7 +346,9 @@ def _findings(frame: pd.DataFrame, judged: Judged | None, held: "HeldOut | None"
             )
     if "held_gain" in frame:
         rows = frame[frame.held_gain.notna()]
-        yield describe_gain(float(rows.held_gain.iloc[-1]))
+        gain = read_gain(rows.to_dict("records"))
+        assert gain is not None
+        yield describe_gain(gain)
         yield _write_course(rows, "held_loss", "loss of held-out images")
     yield _write_course(frame[frame.loss.notna()], "loss", "loss")
 

@@ -114,6 +114,8 @@ def make_front(
     answers, over = _say_scope([*changed, *ordered])
     kept = [one.question for one in (*changed, *asked) if one.question not in ANSWERED.values()]
     shown = _choose(answers, kept)
+    few = words.write_few(one.over for one in answers)
+    few = f"CKA is over {few}." if few else ""
     rest = tuple(one for one in answers if one not in shown)
     advised = tuple(advice.judge(results))
     cards = list(_make_cards(results, models, choices, advised))
@@ -129,7 +131,7 @@ def make_front(
         words.write_undecided(answers, _list_not_run(verdicts, compared), rest),
         rest,
         choosing.write_pixels(choices, advised, _read_probed(results)),
-        words.write_scope(over) if over else "",
+        " ".join(filter(None, (words.write_scope(over) if over else "", few))),
         over,
         _write_choice(results, models, choices, compared, advised),
         terms=_write_terms(results, models, choices),

@@ -88,7 +88,7 @@ def write_untrained(one: Recommendation) -> str:
     best = one.untrained
     if best is None or not best.use.value >= one.use.accuracy.value:
         return ""
-    return f"; {best.model}, untrained, has {spell_share(best.use)}"
+    return f"; {best.model} (untrained) has {spell_share(best.use)}"
 
 
 def name_probe(choice: ProbeChoice, *, places: bool = False) -> str:

@@ -16,6 +16,7 @@ from sslens.report.writing.front import (
     PROBABLY,
     WITHOUT_PIXELS,
     list_few,
+    write_few,
 )
 from sslens.report.writing.numbers import set_minus, spell, spell_level, spell_over
 from sslens.statistics.estimate import SMALLEST, Estimate
@@ -167,7 +168,8 @@ def _write_control(beside: Beside, pair: Likeness, models: Sequence[str]) -> str
         parts.append(f"two trainings of {beside.ceiling[0]} {spell(beside.ceiling[1])}")
     if beside.random is not None:
         clause = "" if beside.random.beyond else " (plain)"
-        parts.append(f"untrained {spell_level(beside.random.value.value)}{clause}")
+        level = spell_level(beside.random.value.value)
+        parts.append(f"{beside.random.a} with {beside.random.b} {level}{clause}")
     return ", ".join(filter(None, parts))
 
 
@@ -213,30 +215,38 @@ def read_nearest(row: Mapping[str, Any]) -> Estimate:
     return Estimate(row["cka_to_it"], row["cka_low"], row["cka_high"], "minibatches", many)
 
 
-def write_nearest(row: Mapping[str, Any], *, interval: bool) -> str:
+def write_nearest(row: Mapping[str, Any], apart: str | None = " ") -> str:
     """Write the nearest relative of a model with its CKA, of a row of the answer.
 
+    Args:
+        row: the row.
+        apart: what parts the two; None leaves the CKA out, which is never without its interval.
+
     >>> row = {"nearest_relative": "b", "cka_to_it": 0.3, "cka_low": 0.2, "cka_high": 0.4}
-    >>> write_nearest(row, interval=True), write_nearest(row, interval=False)
-    ('b 0.30 [0.20, 0.40]', 'b 0.30')
+    >>> write_nearest(row), write_nearest(row, None)
+    ('b 0.30 [0.20, 0.40]', 'b')
     """
     if not row["nearest_relative"]:
         return ""
     cka = read_nearest(row)
-    spelt = set_minus(spell(cka) if interval else spell_level(cka.value))
-    return f"none alike, {spelt}" if is_unlike(cka) else f"{row['nearest_relative']} {spelt}"
+    name = "none alike" if is_unlike(cka) else str(row["nearest_relative"])
+    if apart is None:
+        return name
+    comma = "," if is_unlike(cka) and apart == " " else ""
+    return f"{name}{comma}{apart}{set_minus(spell(cka))}"
 
 
 def write_minibatches(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Write what the intervals of CKA are over, and whether that is too few; nothing where none is
+    """Write what the intervals of CKA are over, or whether that is too few; nothing where none is
     known.
 
-    >>> row = {"cka_to_it": 0.3, "cka_low": 0.2, "cka_high": 0.4, "cka_minibatches": 2}
+    >>> row = {"cka_to_it": 0.3, "cka_low": 0.2, "cka_high": 0.4, "cka_minibatches": 8}
     >>> write_minibatches([row])
-    ['Intervals: 95 %, over 2 minibatches of images, too few to decide anything: take more images.']
+    ['Intervals: 95 %, over 8 minibatches of images.']
     """
     known = [one for row in rows if (one := read_nearest(row)).n]
     if not known:
         return []
-    few = ", too few to decide anything: take more images" if known[0].sign is None else ""
-    return [f"Intervals: 95 %, over {spell_over(known[0])}{few}."]
+    over = spell_over(known[0])
+    intervals = "No intervals:" if known[0].n == 1 else "Intervals: 95 %, over"
+    return [f"{intervals} {write_few([over]) or over}."]

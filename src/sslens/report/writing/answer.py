@@ -23,6 +23,7 @@ from sslens.report.writing.answer_rows import (
     write_letters,
     write_reading,
 )
+from sslens.report.writing.answer_styles import HALF, STYLES, Style
 from sslens.report.writing.best_features import FEW, count_judged, write_how_chosen
 from sslens.report.writing.numbers import (
     set_minus,
@@ -67,40 +68,6 @@ class AnswerLine:
 
     text: str
     kind: Kind
-
-
-@final
-@dataclass(frozen=True)
-class Style:
-    """How wide a row of the table is written.
-
-    Attributes:
-        interval: "both" ends with a decimal, "rounded" ends, or the wider "half".
-        likeness: whether the nearest relative has its interval.
-        under: whether the features of k-NN stand in a line below its accuracy, where a row has
-            those of the probe; else behind it.
-        apart: whether a name that is too long for its column has a line of its own.
-    """
-
-    interval: Literal["both", "rounded", "half"]
-    likeness: bool = False
-    under: bool = False
-    apart: bool = False
-
-
-#: what ± is, said where there is room for it
-HALF = "±: the wider half of an interval."
-#: from the widest to the narrowest
-STYLES = (
-    Style("both", likeness=True),
-    Style("both"),
-    Style("rounded"),
-    Style("both", likeness=True, under=True),
-    Style("both", under=True),
-    Style("rounded", under=True),
-    Style("half", under=True),
-    Style("half", under=True, apart=True),
-)
 
 
 @final
@@ -239,7 +206,9 @@ def _write_table(
         shown = choose_rows(ordered, most, told.choice)
         named = [one for row, one in zip(ordered, short, strict=True) if row in shown]
         legend = write_letters(letters, named) if shorter else ""
-        said = _write_below(ordered, shown, columns, told.saved, few=few, legend=legend)
+        said = _write_below(
+            ordered, shown, columns, told.saved, few=few, legend=legend, style=style
+        )
         below = wrap(said, width)
         high = sum(one for row, one in zip(ordered, heights, strict=True) if row in shown)
         if 1 + high + len(below) <= room:
@@ -293,10 +262,17 @@ def _write_row(row: Mapping[str, Any], columns: Sequence[str], style: Style) -> 
         "best": name_best(row),
         "knn": _write_neighbours(row, style),
         "probe": _write_share(row, "probe", style),
-        "nearest": write_nearest(row, interval=style.likeness),
+        "nearest": write_nearest(
+            row, " " if style.likeness else NEXT if _is_alone(columns) else None
+        ),
         "ap": _write_share(row, "ap", style) if is_known(row, "ap") else "",
     }
     return [name, *(written[column] for column in columns)]
+
+
+def _is_alone(columns: Sequence[str]) -> bool:
+    """Whether a table has no column but that of nearest relatives."""
+    return tuple(columns) == ("nearest",)
 
 
 def _write_neighbours(row: Mapping[str, Any], style: Style) -> str:
@@ -326,6 +302,7 @@ def _write_below(
     *,
     few: int = FEW,
     legend: str = "",
+    style: Style = STYLES[0],
 ) -> str:
     """What the numbers of the table are over, what they are of, and how many rows are not shown."""
     controls = [row for row in shown if row["control"]]
@@ -352,8 +329,11 @@ def _write_below(
         if not judged:
             sentences += write_minibatches(rows)
         sentences += write_as_pixels(rows) if few >= 0 else []
-    brief, hidden = few == LEAST_SAID, few != LEAST_SAID and "nearest" not in columns
-    sentences.append(write_left_out(rows, shown, saved, brief=brief, hidden=hidden))
+    hidden = "" if "nearest" in columns else "nearest relatives"
+    if not hidden and few > 0 and not style.likeness and not _is_alone(columns):
+        hidden = "CKA"
+    hidden = hidden if few != LEAST_SAID else ""
+    sentences.append(write_left_out(rows, shown, saved, brief=few == LEAST_SAID, hidden=hidden))
     return " ".join(filter(None, sentences))
 
 

@@ -117,7 +117,7 @@ def write_left_out(
     saved: str,
     *,
     brief: bool,
-    hidden: bool,
+    hidden: str,
 ) -> str:
     """Write what the table leaves out, and in which file it is; empty if nothing.
 
@@ -126,16 +126,16 @@ def write_left_out(
         shown: those that are shown.
         saved: the name of the file; empty where there is none.
         brief: whether the sentence begins without "And".
-        hidden: whether the column of nearest relatives is left out, and this is to be said.
+        hidden: what of the nearest relatives is left out; empty if nothing, or if it is not said.
 
     >>> row = {"nearest_relative": "mae"}
-    >>> write_left_out([row, row], [row], "answer.csv", brief=False, hidden=True)
+    >>> write_left_out([row, row], [row], "answer.csv", brief=False, hidden="nearest relatives")
     'And 1 more row and nearest relatives in answer.csv.'
     """
     left = len(rows) - len(shown)
     more = [f"{left} more row{'s' if left > 1 else ''}"] if left else []
     if hidden and any(row["nearest_relative"] for row in rows):
-        more.append("nearest relatives")
+        more.append(hidden)
     where = f" in {saved}" if saved else ""
     return f"{'' if brief else 'And '}{' and '.join(more)}{where}." if more else ""
 

@@ -157,11 +157,10 @@ def _compare_with_untrained(
     words = {"more": "yes", "less": "no, less", "the same": "no, as blind"}
     word = words.get(side, "undecided")
     reason = bracket(explain_width(lead), _explain_open(lead))
-    over = f" over {lead.b}" if len(untrained) > 1 else ""
     yield Answer(
         f"Is {name} blinder to {label} than an untrained network?",
         word,
-        f"invariance {spell(own)}, {spell_difference(ahead)}{over}{reason}",
+        f"invariance {spell(own)}, {spell_difference(ahead)} over {lead.b}{reason}",
         spell_over(own),
         control,
         LINK,
@@ -224,14 +223,12 @@ def _is_untrained(row: Row) -> bool:
 
 
 def _write_controls(rows: Sequence[Row]) -> str:
-    """The invariance of the blindest untrained network, which is named where there are several, and
-    of raw pixels."""
+    """The invariance of the blindest untrained network and of raw pixels."""
     untrained = _rank((str(row["model"]), _read(row)) for row in rows if _is_untrained(row))
     pixels = [float(row["invariance"]) for row in rows if row["model"] == PIXELS]
     parts = []
     if untrained:
         name, blindest = untrained[0]
-        named = f" {name}" if len(untrained) > 1 else ""
-        parts.append(f"untrained{named} {spell_level(blindest.value)}")
+        parts.append(f"{name} {spell_level(blindest.value)}")
     parts += [f"raw pixels {spell_level(value)}" for value in pixels]
     return ", ".join(parts)

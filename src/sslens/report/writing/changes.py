@@ -9,6 +9,7 @@ from sslens.comparisons.activations import BEYOND
 from sslens.comparisons.readings import name_pooling
 from sslens.report.front.screen import Answer
 from sslens.report.writing.front import HERE, explain_effect
+from sslens.report.writing.layers_changed import name_taps
 from sslens.report.writing.numbers import (
     list_names,
     spell,
@@ -181,13 +182,15 @@ def _write_cka(rows: Mapping[tuple[str, str], pd.DataFrame], of: str) -> Iterato
         Estimate.from_row(row, "cka", "minibatches", "minibatches", ends=("low", "high"))
         for row in (least, last)
     ]
-    effect = f"CKA at the same depth is least at {least.tap_b}, {spell(values[0])}"
+    effect = f"CKA at the same depth is least at {name_taps(least)}, {spell(values[0])}"
     if last.tap_b != least.tap_b:
-        effect += f", and {spell(values[1])} at {last.tap_b}, the last block"
-    if values[0].sign is None:
+        effect += f", and {spell(values[1])} at {name_taps(last)}, the last block"
+    # equal activations have a CKA of 1 on any images, however few
+    is_open = values[0].sign is None and values[0].value < 1 - STILL
+    if is_open:
         effect += f" ({explain(Contrast('', '', values[0]))})"
     question = f"How alike are the layers{of} at the same depth?"
-    word = spell_level(values[0].value)
+    word = "undecided" if is_open else spell_level(values[0].value)
     yield Answer(question, word, effect, spell_over(values[0]), "", LAYERS, scope=HERE)
 
 

@@ -128,7 +128,7 @@ def _write_controls(choices: Sequence[Choice]) -> str:
     parts = [] if pixels is None else [f"raw pixels {spell_share(pixels.use)}"]
     if controls:
         best = max(controls.values(), key=lambda one: one.use.value)
-        parts.append(f"untrained {spell_share(Estimate(best.use.value))}")
+        parts.append(f"{best.model} {spell_share(Estimate(best.use.value))}")
     studied = [one for one in choices if not one.control]
     if not any(map(is_above_chance, studied)):
         parts.append(f"chance {spell_share(Estimate(studied[0].chance))}")

@@ -1,7 +1,7 @@
 """The answers of the first screen in words: verdicts on claims in one line each, and the answers to
 the questions of plain models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from sslens.comparisons.inputs import Models
@@ -17,7 +17,7 @@ from sslens.report.writing.numbers import (
     spell_effect,
     spell_over,
 )
-from sslens.statistics.estimate import SMALLEST, Contrast, explain
+from sslens.statistics.estimate import FEWEST, SMALLEST, Contrast, explain
 from sslens.statistics.verdicts import Part, Verdict
 
 #: outcomes that a control may reverse
@@ -72,7 +72,29 @@ def write_scope(over: str) -> str:
     '95% intervals over 64 images unless said: of these models, not other trainings.'
     """
     over = over.removesuffix(" of images")
+    if over == "1 minibatch":
+        return f"Numbers over {over} have no interval; of these models, not other trainings."
     return f"95% intervals over {over} unless said: of these models, not other trainings."
+
+
+def write_few(overs: Iterable[str]) -> str:
+    """Write that there are too few minibatches to decide anything, and what makes more of them, as
+    the end of a sentence; empty where there are enough.
+
+    Args:
+        overs: what intervals are over (`spell_over`).
+
+    >>> write_few(["300 images", "2 minibatches of images"]).partition(":")[0]
+    '2 minibatches, too few to decide anything'
+    >>> write_few(["300 images", "32 minibatches of images"])
+    ''
+    """
+    fewest = FEWEST["minibatches"]
+    for count, unit in (over.split()[:2] for over in overs if over):
+        if unit.startswith("minibatch") and int(count) < fewest:
+            few = f"{count} {unit}, too few to decide anything"
+            return f"{few}: take more images or smaller minibatches, for {fewest} or more"
+    return ""
 
 
 def write_terms(families: Sequence[str]) -> str:

@@ -91,10 +91,24 @@ def _write_cka(a: str, b: str, parts: Mapping[str, pd.DataFrame]) -> Iterator[st
     if not len(rows):
         return
     least, last = rows.loc[rows.cka.idxmin()], rows.loc[rows.depth.idxmax()]
-    text = f"CKA of {a} and {b} at the same depth is least at {least.tap_b}, {_spell_cka(least)}"
+    where = name_taps(least)
+    text = f"CKA of {a} and {b} at the same depth is least at {where}, {_spell_cka(least)}"
     if last.tap_b != least.tap_b:
-        text += f", and {_spell_cka(last)} at {last.tap_b}, the last block"
+        text += f", and {_spell_cka(last)} at {name_taps(last)}, the last block"
     yield f"{text}."
+
+
+def name_taps(row: Any) -> str:
+    """Name the taps of two models at the same depth, once where the names are the same.
+
+    Args:
+        row: a row of the table `depths`.
+
+    >>> name_taps(pd.Series({"model_a": "a", "tap_a": "blocks.3", "tap_b": "blocks.5"}))
+    'blocks.5 (beside blocks.3 of a)'
+    """
+    beside = f" (beside {row.tap_a} of {row.model_a})" if row.tap_a != row.tap_b else ""
+    return f"{row.tap_b}{beside}"
 
 
 def _spell_cka(row: Any) -> str:

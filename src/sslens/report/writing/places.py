@@ -96,7 +96,7 @@ def _write_one(results: Results, asked: tuple[str, str], how: str, link: str) ->
     effect = [f"{kind} AP {spell_share(read_ap(first))}"]
     untrained = read_change(first) if first["less"] else Estimate(float("nan"))
     if untrained.defined:
-        effect.append(f"{spell_points(untrained)} over an untrained network")
+        effect.append(f"{spell_points(untrained)} over {first['less']}")
     by = "" if kind == "box" else ", by masks"
     answer = Answer(
         f"Which finds {what} best, {how}{by}?",
@@ -111,7 +111,7 @@ def _write_one(results: Results, asked: tuple[str, str], how: str, link: str) ->
     if len(records) > 1:
         yield _compare(answer, _read_pair(results, asked, records))
     elif untrained.defined:
-        question = f"Does {first['model']} find {what} better than untrained, {how}{by}?"
+        question = f"Does {first['model']} find {what} better than {first['less']}, {how}{by}?"
         yield _judge(replace(answer, question=question, names=""), str(first["model"]), untrained)
     else:
         question = f"How well does {first['model']} find {what}, {how}{by}?"
@@ -158,9 +158,9 @@ def _judge(answer: Answer, name: str, gain: Estimate) -> Answer:
 
 def _write_controls(rows: pd.DataFrame, first: Row) -> str:
     """The average precision of the untrained network of the first model, and of raw pixels."""
-    named = {"untrained": first["less"] or None, "raw pixels": PIXELS}
+    named = {first["less"] or None: first["less"], PIXELS: "raw pixels"}
     parts = []
-    for words, name in named.items():
+    for name, words in named.items():
         own = rows[rows.control & (rows.model == name)]
         parts += [f"{words} {spell_share(Estimate(float(value)))}" for value in own.ap]
     return ", ".join(parts)

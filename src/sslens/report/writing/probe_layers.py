@@ -7,7 +7,7 @@ import pandas as pd
 
 from sslens.comparisons.probing import PLUS, read_accuracy, read_gain
 from sslens.comparisons.readings import USUAL, name_pooling_in
-from sslens.report.writing.numbers import spell_points, spell_share
+from sslens.report.writing.numbers import compare, spell_over, spell_points, spell_share
 from sslens.report.writing.probing import (
     name_best_control,
     spell_gain,
@@ -22,9 +22,9 @@ MOST = 8
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Write claim C8 for each pooling if models have families; else write how much accuracy each
-    model gains by an intermediate block beside the last layer."""
-    claims = [*_write_claims(results), *_write_changes(results)]
+    """Write claim C8 for each pooling if models have families, and what fine-tuning changed; else
+    write how much accuracy each model gains by an intermediate block beside the last layer."""
+    claims = [*_write_claims(results), *_write_before(results), *_write_changes(results)]
     return tuple(claims[:MOST]) or tuple(_write_models(results))
 
 
@@ -37,6 +37,25 @@ def _write_claims(results: Results) -> Iterator[str]:
         yield write_families(
             rows, f"An intermediate block beside the last layer, both as {where}, gains"
         )
+
+
+def _write_before(results: Results) -> Iterator[str]:
+    """Write the accuracy of the usual probe of each fine-tuned model against that before, in one
+    sentence; controls come last."""
+    if "before-after" not in results:
+        return
+    rows = results["before-after"].sort_values("control", kind="stable").to_dict("records")
+    told = []
+    for row in rows:
+        before = f"{row['against']} with {spell_share(read_gain(row, 'before'))}"
+        side = compare(read_gain(row, "change"), before, "accuracy")
+        clause = f"{row['model']} has {spell_share(read_accuracy(row))}, {side}"
+        told.append(clause if row["settled"] else f"{row['members']} is not settled, {row['why']}")
+    over = spell_over(read_accuracy(rows[0]))
+    yield (
+        "By a linear probe of the last layer, after fine-tuning and before on the same"
+        f" {over}: {'; '.join(told)}."
+    )
 
 
 def _write_changes(results: Results) -> Iterator[str]:

@@ -155,12 +155,13 @@ def _describe_other_networks(pair: Mapping[Any, Any]) -> str:
             "no tensor of the backbones is in both by name and shape, so that no change is measured"
         )
     first, second = (spell_count(int(pair[f"backbone_{side}"])) for side in ("a", "b"))
-    both = spell_count(int(pair["measured"]))
-    return (
-        f"of the {first} and {second} tensors of the backbones {both}"
-        f" {'is' if pair['measured'] == 1 else 'are'} in both by name and shape, too few for a"
-        " change to be measured"
-    )
+    are = "is" if pair["measured"] == 1 else "are"
+    both = f"{spell_count(int(pair['measured']))} {are} in both by name and shape"
+    shared = f"of the {first} and {second} tensors of the backbones {both}"
+    if pair["blocks_a"] != pair["blocks_b"]:
+        blocks = f"{int(pair['blocks_a'])} and {int(pair['blocks_b'])} blocks"
+        return f"the backbones have {blocks}, so that no change is measured; {shared}"
+    return f"{shared}, too few for a change to be measured"
 
 
 def _count_shared(pair: Mapping[Any, Any]) -> str:
