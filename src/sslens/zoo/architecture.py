@@ -56,6 +56,7 @@ class PlainTransformer(Architecture):
     """A transformer of one width and one kind of blocks."""
 
     arch: ViTArch
+    hidden: int
 
     @property
     def image_size(self) -> int:

@@ -60,6 +60,7 @@ class Beside:
         name: the name of the file that tells it.
         kind: the kind of network in that file's words ("vit", "clip_vision_model").
         hints: what it tells of the architecture.
+        settings: the network's settings in it, by their names there.
         transform: settings of the evaluation transform; `ratio` is the side to which images are
             resized, over the side that is cut out.
         notes: sentences that the user should know.
@@ -68,6 +69,7 @@ class Beside:
     name: str = ""
     kind: str = ""
     hints: Hints = NONE
+    settings: Mapping[str, Any] = field(default_factory=dict)
     transform: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

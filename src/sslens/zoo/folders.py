@@ -140,6 +140,7 @@ def read_beside(folder: Path) -> Beside:
         name="config.json",
         kind=kind,
         hints=_read_hints(path, own),
+        settings=vision if isinstance(vision, Mapping) else config,
         transform=dict(_read_transform(preprocessor, prepared)),
         notes=tuple(_find_notes(prepared)),
     )
@@ -257,6 +258,7 @@ def _read_open_clip(path: Path) -> Beside:
         name=path.name,
         kind="open_clip",
         hints=Hints(heads=heads, activation="quick_gelu" if quick else "gelu"),
+        settings=vision,
         transform=dict(_read_transform(path, renamed)),
     )
 
@@ -273,7 +275,7 @@ def _read_json(path: Path) -> Settings:
     try:
         if path.stat().st_size > LIMIT:
             raise InputError(f"{path} has {path.stat().st_size:,} bytes: it is no configuration.")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON: get it again.") from error
     if not isinstance(value, dict):

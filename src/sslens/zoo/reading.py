@@ -173,6 +173,8 @@ def _require_whole_heads(
     width = patches.shape[0]
     if width % heads:
         whose = "as you asked" if asked else f"as {beside.name} beside it says"
+        if not asked and beside.hints.width not in (None, width):
+            whose += f", which is of another network (hidden_size {beside.hints.width})"
         raise InputError(
             f"{contents.path} has a width of {width}, which cannot be shared by {heads} heads of"
             f" attention, {whose}",

@@ -19,6 +19,7 @@ from sslens.zoo.accounting import (
 from sslens.zoo.architecture import Architecture, are_heads_told
 from sslens.zoo.arrays import Array
 from sslens.zoo.claim import Claim, Entry
+from sslens.zoo.contradictions import require_settings
 from sslens.zoo.faults import Asked, Fault, Refused, refuse_faults
 from sslens.zoo.files import Contents
 from sslens.zoo.malformed import refuse_malformed
@@ -167,6 +168,8 @@ def recognise(
     read = read_network(contents, claim, trunk, inside, asked)
     left_out = find_asked(asked.drop, beside, read, where)
     weights = {piece.into: piece.value for piece in read.pieces}
+    if claim.written is None:
+        require_settings(contents, read.shape)
     require_final_norm(weights, read.shape, contents, claim, read.dropped)
     in_file = {piece.into: " + ".join(piece.sources) for piece in read.pieces}
     _require_fit(weights, read.expected, where, claim, in_file)

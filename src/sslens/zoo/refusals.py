@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.zoo.architecture import Architecture, read_arch
 from sslens.zoo.arrays import Array
@@ -119,8 +120,8 @@ def require_final_norm(
     claim: Claim,
     dropped: Mapping[str, str],
 ) -> None:
-    """Refuse a transformer that was cut off: with other blocks than its config.json says, or
-    without its final normalisation, unless it is of a kind that normalises after the pooling.
+    """Refuse a transformer that was cut off: without its final normalisation, unless it is of a
+    kind that normalises after the pooling.
 
     Raises:
         InputError: the message says what is missing.
@@ -128,18 +129,11 @@ def require_final_norm(
     arch = read_arch(shape)
     if arch is None or claim.written is not None:
         return
-    told, count = contents.beside.hints.blocks, arch.blocks
-    if told is not None and told != count:
-        raise InputError(
-            f"{contents.path} holds {count} blocks, and {contents.beside.name} beside it says"
-            f" {told}: it is a part of the network, or of another one. Give the folder that holds"
-            " all of it."
-        )
     pooled = any(re.match(r"(fc_norm|pooler\.layernorm)\.", name) for name in dropped)
     if not ("norm.weight" in weights or claim.normless or pooled):
         raise InputError(
-            f"{contents.path} holds a transformer of {count} blocks without its final"
-            " normalisation (norm.weight): the file was cut off, or holds a part of the network."
+            f"{contents.path} holds a transformer of {spell_count(arch.blocks, 'block')} without"
+            " its final normalisation (norm.weight): the file was cut off, or holds a part of the network."
             " Give the whole file."
         )
 
