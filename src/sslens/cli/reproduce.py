@@ -9,6 +9,7 @@ import tyro
 from sslens.arguments.answers import Reply, read_rows
 from sslens.arguments.options import Common, Text
 from sslens.errors import InputError
+from sslens.settings_file import require_one_value
 
 if TYPE_CHECKING:
     from sslens.study.reproduce_request import ReproduceRequest
@@ -124,5 +125,6 @@ def _split(models: tuple[str, ...]) -> dict[str, str]:
             raise InputError(
                 f'"{one}" is no model in a role: give ROLE=MODEL, such as mae-ft=runs/mae-ft.'
             )
+        require_one_value(sources.items(), role, source)
         sources[role] = source
     return sources

@@ -133,8 +133,8 @@ def require_final_norm(
     if not ("norm.weight" in weights or claim.normless or pooled):
         raise InputError(
             f"{contents.path} holds a transformer of {spell_count(arch.blocks, 'block')} without"
-            " its final normalisation (norm.weight): the file was cut off, or holds a part of the network."
-            " Give the whole file."
+            " its final normalisation (norm.weight): the file was cut off, or holds a part of the"
+            " network. Give the whole file."
         )
 
 
