@@ -118,7 +118,7 @@ def check(command: Command) -> "ReproduceRequest":
 
 def _split(models: tuple[str, ...]) -> dict[str, str]:
     """Read ROLE=MODEL."""
-    sources = {}
+    sources: dict[str, str] = {}
     for one in models:
         role, equals, source = one.partition("=")
         if not equals or not source:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, do_all, nearest
 from sslens.find import names
 from sslens.statistics.estimate import Estimate
 from sslens.table import Results
@@ -186,9 +186,12 @@ class Place:
 
     def _require_columns(self, columns: Iterable[str], what: str) -> None:
         listed = [str(column) for column in columns]
-        for column in (self.column, *self.where):
+
+        def require(column: str) -> None:
             if column not in listed:
                 raise InputError(f'{what} has no column "{column}": {nearest(column, listed)}')
+
+        do_all(require, (self.column, *self.where))
 
     def _choose_rows(self, rows: "pd.DataFrame", what: str) -> "tuple[pd.DataFrame, Where]":
         """The one row that is meant, and the usual values that chose it."""

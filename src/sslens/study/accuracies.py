@@ -26,8 +26,9 @@ BLOCK = 4096
 UNITS = {
     "model": "source of the weights",
     "evaluation": (
-        "20-NN: cosine k-NN, k = 20, votes exp(s/0.07), of the last layer's usual pooling; linear:"
-        " a logistic regression of it at its optimum; classifier: the authors' own"
+        "20-NN: cosine k-NN, k = 20, votes exp(s/0.07), after the last layer, of the CLS token (the"
+        " mean where there is none, or what the model's own classifier read); linear: a logistic"
+        " regression of it at its optimum; classifier: the authors' own"
     ),
     "tap": "where the features are read",
     "pooling": "cls, mean (of all tokens, or places of a CNN's map), or patch",

@@ -10,7 +10,7 @@ from sslens.comparisons.own_claims import OwnClaim
 from sslens.data.sources import call_source, require_limit, require_source
 from sslens.data.transform_names import parse_transforms
 from sslens.device_names import require_device_name
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, do_all, nearest
 from sslens.find import names
 from sslens.fingerprint import is_fingerprint
 from sslens.models.taps import ON_REQUEST
@@ -332,7 +332,7 @@ def _check_value(entry: "Field[Any]", value: Any, path: Path) -> Any:
         parse = OwnClaim.parse if entry.name == "claims" else parse_condition
         if not isinstance(value, list):
             raise InputError(f"{entry.name} is {value!r} ({path}): expected a list.")
-        return tuple(parse(one) for one in value)
+        return tuple(do_all(parse, value))
     if entry.name in LISTS:
         texts = [value] if isinstance(value, str) else value
         if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
