@@ -86,6 +86,7 @@ def run(
             shard=request.shard,
             precision=here.precision,
             folder=request.out,
+            overwrite=overwrite,
         )
         missing = require_folder(request.out, wanted, overwrite=overwrite)
         if here.first:
@@ -94,7 +95,7 @@ def run(
             say(_describe(model, images, wanted, len(missing), source))
         if dry_run:
             return None
-        if overwrite and here.first:
+        if overwrite:
             remove_others(request.out, wanted)
         with progress(model.name, quiet=quiet) as report:
             fill(
