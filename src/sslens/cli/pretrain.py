@@ -73,7 +73,8 @@ class Command:
         ),
     ]
     images: str
-    """A folder, an .npz file, cifar10:train, or scenes[:SEED[:COUNT]]."""
+    """A folder, an index FILE.csv[:SPLIT] (path, label, split), an .npz file, cifar10:train, or
+    scenes[:SEED[:COUNT]]."""
     arch: str
     """vit_SIZE_patchP_S: SIZE is nano, mini, tiny, small, base, large or huge; P the patch and S
     the image size in pixels. For dino, moco-v3 and supervised also resnet18 to resnet152, for fcmae
