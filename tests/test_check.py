@@ -503,6 +503,12 @@ def test_a_line_of_a_claim_says_its_effect_interval_and_reason(
     assert number["why"] == "the interval holds 0.715"
 
 
+def test_a_line_has_a_minus_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    turned = OwnClaim.parse({**MINE, "a": MINE["b"], "b": MINE["a"]})
+    main(["check", str(report(tmp_path, ["mine-separates"], [turned]))])
+    assert "less mine −2.0 points [−4.0, " in capsys.readouterr().out
+
+
 def test_verdicts_and_their_file_tell_a_condition_the_same(tmp_path: Path) -> None:
     folder = report(tmp_path, [], [OwnClaim.parse(MINE)])
     verdicts = judge_all(RESULTS, [OwnClaim.parse(MINE)])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.store import write_beside
 from sslens.whole_file import open_regular
@@ -66,7 +67,9 @@ class Contents:
             f"{key} {_word_value(before.get(key), 'was')} and {_word_value(now.get(key), 'is now')}"
             for key in apart[:SHOWN]
         )
-        more = f"; and {len(apart) - SHOWN} more settings" if len(apart) > SHOWN else ""
+        more = (
+            f"; and {spell_count(len(apart) - SHOWN, 'more setting')}" if len(apart) > SHOWN else ""
+        )
         return f"{name}{by} ({changes}{more})"
 
 

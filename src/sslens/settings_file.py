@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.whole_file import open_regular
 
@@ -135,7 +136,7 @@ def _count_values(node: Any, counts: dict[int, int], what: str) -> int:
     elif node.id == "sequence":
         parts = node.value
     elif node.tag == "tag:yaml.org,2002:int" and len(node.value) > DIGITS:
-        raise InputError(f"{what} has a number of {len(node.value):,} digits.")
+        raise InputError(f"{what} has a number of {spell_count(len(node.value), 'digit')}.")
     total = 1 + sum(_count_values(part, counts, what) for part in parts)
     if total > MOST:
         raise InputError(f"{what} has over {MOST:,} values: these are no settings.")

@@ -164,7 +164,7 @@ def describe_run(
 
     epoch = spell_count(schedule.epoch, "step")
     return (
-        f"{what}, {len(images):,} images of {images.name}: {epoch} an epoch,"
+        f"{what}, {spell_count(len(images), 'image')} of {images.name}: {epoch} an epoch,"
         f" {schedule.steps:,} in all, {schedule.steps * schedule.batch_size:,} images seen; into"
         f" {out}\ncost      {cost.describe()}\n{describe_settings(settings)}"
     )

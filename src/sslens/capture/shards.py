@@ -20,6 +20,7 @@ from sslens.capture.replacing import list_unfit, read_manifest, refuse_strangers
 from sslens.capture.replacing import remove_others as remove_others
 from sslens.capture.sharing import choose_share, this_process, wait_for_all
 from sslens.capture.writing import ShardWriter, begin_folder
+from sslens.counts import spell_count
 from sslens.data.images import ImageSet
 from sslens.errors import InputError, nearest, require_type
 from sslens.models.backbone import Backbone
@@ -299,7 +300,7 @@ def _refuse_others(folder: Path, stored: Manifest, wanted: Manifest) -> None:
             " asked for)"
         ),
         "dtype": f"in {stored.dtype}",
-        "shard": f"in shards of {stored.shard:,} images",
+        "shard": f"in shards of {spell_count(stored.shard, 'image')}",
     }
     for entry, difference in differences.items():
         if stored.key[entry] != wanted.key[entry]:

@@ -60,8 +60,10 @@ def run(command: Command, line: str, say: Text) -> int:
     if command.json:
         print(json.dumps(_to_json(checked, status), indent=2, ensure_ascii=False))
     else:
+        from sslens.report.writing.numbers import set_minus
+
         for one in checked:
-            print(make_line(one.line))
+            print(make_line(set_minus(one.line)))
     return status
 
 

@@ -29,6 +29,7 @@ from sslens.arguments.watching import (
     require_trackers,
     write_report,
 )
+from sslens.counts import spell_count
 from sslens.errors import InputError, nearest
 from sslens.find import names
 from sslens.slurm import Slurm
@@ -127,7 +128,8 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     if held_out and first:
         overlap = describe_overlap(held_out, images, learnt=hasattr(settings, "classes"))
         votes = f" ({held_out.describe_votes()})"
-        say(f"k-NN on {len(held_out.queries):,} images by {len(held_out.bank):,}{votes}{overlap}")
+        queries, bank = spell_count(len(held_out.queries), "image"), f"{len(held_out.bank):,}"
+        say(f"k-NN on {queries} by {bank}{votes}{overlap}")
     if first:
         doubt_small(images, parse(command.arch).image_size)
     if common.dry_run:

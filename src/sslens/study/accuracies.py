@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.store import Store
 from sslens.table import Table
@@ -231,8 +232,8 @@ def _ask_classifier(
 
     if asked.labels is None or len(asked.classes) != len(classifier.bias):
         raise InputError(
-            f"The classifier of {asked.model} tells {len(classifier.bias):,} classes apart, and the"
-            f" images are of {len(asked.classes):,}",
+            f"The classifier of {asked.model} tells {spell_count(len(classifier.bias), 'class')}"
+            f" apart, and the images are of {len(asked.classes):,}",
             mend="give {images} of the classes that it was trained on",
         )
     right = [

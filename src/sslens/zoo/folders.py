@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from sslens.counts import spell_count
 from sslens.data.imagenet import LEAST, MOST
 from sslens.errors import InputError, nearest, shorten
 from sslens.whole_file import exists
@@ -110,8 +111,8 @@ def _read_parts(index: Path) -> Contents:
     missing = sorted(set(places) - set(together))
     if missing:
         raise InputError(
-            f"{index} lists {len(missing)} tensors that its files do not hold, the first"
-            f" {missing[0]}: get all of its files again."
+            f"{index} lists {spell_count(len(missing), 'tensor')} that its files do not hold, the"
+            f" first {missing[0]}: get all of its files again."
         )
     return Contents(index, {"": together})
 
@@ -274,7 +275,9 @@ def _read_part(path: Path, settings: Settings, key: str) -> Settings:
 def _read_json(path: Path) -> Settings:
     try:
         if path.stat().st_size > LIMIT:
-            raise InputError(f"{path} has {path.stat().st_size:,} bytes: it is no configuration.")
+            raise InputError(
+                f"{path} has {spell_count(path.stat().st_size, 'byte')}: it is no configuration."
+            )
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON: get it again.") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sslens.cards import Card
+from sslens.counts import spell_count
 from sslens.errors import InputError, nearest
 from sslens.find import names, plugin
 from sslens.zoo.accounting import (
@@ -295,7 +296,7 @@ def _require_fit(
     if extra and claim.written is None:
         others = f" {extra} of the names that do not fit are in no network of its kind read here."
     raise InputError(
-        f"{where} does not fit its own architecture in {len(wrong)} of {len(expected)} tensors; the"
-        f" first is {in_file.get(key, key)}: expected {expected.get(key, 'none')}, found"
-        f" {present.get(key, 'none')}.{others}"
+        f"{where} does not fit its own architecture in {len(wrong)} of"
+        f" {spell_count(len(expected), 'tensor')}; the first is {in_file.get(key, key)}: expected"
+        f" {expected.get(key, 'none')}, found {present.get(key, 'none')}.{others}"
     )

@@ -107,9 +107,10 @@ def require_numbers(weights: Mapping[str, Array], where: str) -> None:
     ]
     if whole:
         raise InputError(
-            f"{where} holds {len(whole)} of {len(weights)} tensors as whole numbers, the first"
-            f" {whole[0]} ({weights[whole[0]].kind}): they were quantised, and the scales that make"
-            " weights of them are not in the file. Give the file from before the quantisation."
+            f"{where} holds {len(whole)} of {spell_count(len(weights), 'tensor')} as whole numbers,"
+            f" the first {whole[0]} ({weights[whole[0]].kind}): they were quantised, and the scales"
+            " that make weights of them are not in the file. Give the file from before the"
+            " quantisation."
         )
 
 
@@ -144,9 +145,9 @@ def explain_unknown(contents: Contents) -> str:
     first = Counter(key.split(".")[0] for key in keys).most_common(4)
     if all(weights for weights in contents.states.values()) and len(keys) <= 4:
         return (
-            f"{contents.path} holds {len(keys)} tensors and no backbone ({', '.join(keys)}): it may"
-            " be a linear probe's classifier alone. Give the checkpoint of the network that it was"
-            " trained on."
+            f"{contents.path} holds {spell_count(len(keys), 'tensor')} and no backbone"
+            f" ({', '.join(keys)}): it may be a linear probe's classifier alone. Give the"
+            " checkpoint of the network that it was trained on."
         )
     return (
         f"{contents.path} holds no ViT, ResNet or ConvNeXt under names that are known: its"

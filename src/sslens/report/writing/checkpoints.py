@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from sslens.comparisons.roles import PIXELS, list_names
+from sslens.counts import spell_count
 from sslens.report.writing.numbers import compare, spell, spell_level, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Estimate, Side
 from sslens.table import Results
@@ -65,7 +66,9 @@ def _write_best(first: pd.Series, run: pd.DataFrame) -> str:
     (row,) = run[run.model == first.best].to_dict("records")
     share = Estimate.from_row(row, "accuracy", "images", "images", ends=("low", "high"))
     chosen = f"{spell_share(share)} of the {share.n:,} images that chose it"
-    said = f"By 20-NN {first.best} is the best of {len(run)} checkpoints, with {chosen}"
+    said = (
+        f"By 20-NN {first.best} is the best of {spell_count(len(run), 'checkpoint')}, with {chosen}"
+    )
     chance = f"chance {first.chance:.1%}"
     if not share.low > first.chance:
         return f"{said}, not shown to be above {chance}"
