@@ -114,7 +114,7 @@ def test_what_cannot_be_placed_or_measured_is_refused(features: Mapping[str, Ten
         Adapters.fit(features, "whitening")
     with pytest.raises(InputError, match="no models"):
         Adapters.fit({}, "none")
-    with pytest.raises(InputError, match="features of 1 images of a"):
+    with pytest.raises(InputError, match="features of 1 image of a"):
         Adapters.fit({"a": torch.ones(1, 2)}, "whiten")
     with pytest.raises(InputError, match="Features of a are not finite"):
         Adapters.fit({"a": torch.tensor([[1.0], [torch.nan]])}, "whiten")

@@ -360,8 +360,8 @@ def test_what_files_do_not_tell_is_said_in_one_note(tmp_path: Path) -> None:
     (note,) = describe_assumed(load_members(sources, controls=True))
     assert note == (
         "No file tells how images are prepared for plain and pair (sides, interpolation, mean and"
-        " std): ImageNet's usual settings are assumed. Of pair the teacher and not its student was"
-        " taken."
+        " std): ImageNet's settings are assumed, as sslens doctor shows them. Of pair the teacher"
+        " and not its student was taken."
     )
     assert "assumed" in doctor.examine(files[1], num_heads=2).facts["images"]
     # what was asked for is not told

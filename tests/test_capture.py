@@ -684,7 +684,7 @@ def test_too_few_images_are_refused(count: int, size: int) -> None:
 def test_a_plan_of_other_images_is_refused_by_name(
     model: Backbone, images: ImageSet, plan: Plan
 ) -> None:
-    with pytest.raises(InputError, match="1 ids differ, first 000003, which only the plan has"):
+    with pytest.raises(InputError, match="1 id differs, first 000003, which only the plan has"):
         grams(model, images.take([i for i in range(26) if i != 3]), plan=plan)
     with pytest.raises(InputError, match="2 ids differ, first 000003, which only the images has"):
         Plan.draw(images.ids[:3] + images.ids[5:], 16).require(images.ids)

@@ -316,7 +316,7 @@ def test_an_own_claim_is_judged_as_the_papers_are(changed: dict[str, Any], outco
     assert sentence.startswith("mine-separates ")
     assert ": Mine separates classes better than DINO. " in sentence
     assert "mine less pixels +32.0 points [+30.0, +34.0]" in sentence  # the control
-    assert verdict.why.endswith("as usual pooling cls, vote weighted")
+    assert verdict.why.endswith("by default pooling cls, vote weighted")
 
 
 def test_an_own_claim_about_a_difference_is_paired_and_has_its_trainings() -> None:
@@ -411,10 +411,12 @@ def test_a_model_that_is_not_there_is_refused_before_anything_is_computed(
         controls=False,
     )
     wrong = parse_condition(bound(at_least=0.7, where={"model": "mien", "tap": "norm"}))
+    other = parse_condition(bound(at_least=0.7, where={"model": "mine", "tap": "nrom"}))
     with pytest.raises(
         InputError, match='has model "mien", which is not in the study: did you mean mine'
-    ):
-        check_study(study, [wrong], quiet=True)
+    ) as caught:
+        check_study(study, [wrong, other], quiet=True)
+    assert 'a tap "nrom" that mine does not have: did you mean norm?' in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -458,7 +460,7 @@ def test_a_line_says_the_number_and_what_was_supposed(
     assert main(["check", str(report(tmp_path, [bound(at_least=0.7)]))]) == 0
     assert capsys.readouterr().out == (
         "holds          knn-depth accuracy (model mine, tap norm) at least 0.7: 0.72 [0.71, 0.73]"
-        " over 1,000 images, pooling cls, vote weighted, as usual\n"
+        " over 1,000 images, pooling cls, vote weighted by default\n"
     )
     main(["check", str(tmp_path), "--json"])
     (one,) = json.loads(capsys.readouterr().out)["conditions"]
@@ -489,7 +491,7 @@ def test_a_line_of_a_claim_says_its_effect_interval_and_reason(
         "other trainings may differ, and the condition is on objectives; 1 of 2 differences)"
         in papers
     )
-    assert number.endswith("pooling cls, vote weighted, as usual (the interval holds 0.715)")
+    assert number.endswith("pooling cls, vote weighted by default (the interval holds 0.715)")
 
     main(["check", str(tmp_path), "--json"])
     own, papers, number = json.loads(capsys.readouterr().out)["conditions"]
@@ -499,6 +501,12 @@ def test_a_line_of_a_claim_says_its_effect_interval_and_reason(
     assert (effect["over"], effect["why"]) == ("images", "the interval holds 0")
     assert len(papers["verdicts"][0]["effects"]) == 2
     assert number["why"] == "the interval holds 0.715"
+
+
+def test_a_line_has_a_minus_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    turned = OwnClaim.parse({**MINE, "a": MINE["b"], "b": MINE["a"]})
+    main(["check", str(report(tmp_path, ["mine-separates"], [turned]))])
+    assert "less mine −2.0 points [−4.0, " in capsys.readouterr().out
 
 
 def test_verdicts_and_their_file_tell_a_condition_the_same(tmp_path: Path) -> None:
@@ -574,6 +582,37 @@ def test_a_condition_on_what_is_not_there_is_the_users_error(
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
+
+
+WRONG = {
+    "knn-dept: {column: accuracy, atleast: 0.7}": ("mean knn-depth?", "mean at_least?"),
+    "{claim: c1, outcome: hold, token: all}": ('a key "token": did you mean tokens?',),
+    "{claim: c1, outcome: hold, of: model}": ("did you mean holds?", "did you mean models?"),
+    "mine-separate": ("did you mean mine-separates?",),
+    "knn-depth/accuracies: {column: acuracy, where: {modl: a}, at_least: 0.7}": (
+        "did you mean accuracy?",
+        "did you mean model?",
+    ),
+}
+
+
+def test_all_conditions_that_are_wrong_are_told_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    analyses = ["cka-blocks", "knn-depth"]
+    study = study_file(tmp_path, analyses=analyses, claims=[MINE], check=["c99"])
+    for target in (report(tmp_path / "c", ["c1"], [OwnClaim.parse(MINE)]), study):
+        assert main(["check", str(target), "--condition", *WRONG]) == 2
+        said = capsys.readouterr().err
+        for told in WRONG.values():
+            assert all(one in said for one in told)
+    assert 'no claim "c99"' in said
+    study = study_file(tmp_path, check=[{"claim": "c1", "of": "a"}, 3])
+    assert main(["check", str(study), "--condition", "3", "knn-dept: {}"]) == 2
+    said = capsys.readouterr().err
+    assert 'The condition on c1 says of "a": there are models, objectives. A cond' in said
+    assert said.count("A condition is 3:") == 1
+    assert "did you mean knn-depth?" in said
 
 
 def test_what_check_advises_is_taken_by_check(

@@ -333,6 +333,28 @@ def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) ->
         assert re.search(rf"^[a-z]* +{name} +\w", err, re.MULTILINE), name
 
 
+@pytest.mark.parametrize("command", ["compare", "features", "fingerprint", "finetune"])
+def test_help_names_a_network_of_ones_own(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        main([command, "--help"])
+    assert "MODULE:FUNCTION" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("compare", "diff", "features", "fingerprint", "finetune", "invariance", "knn"),
+        *("pretrain", "rcdm train"),
+    ],
+)
+def test_help_names_an_index_file_of_images(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.suppress(SystemExit):
+        main([*command.split(), "--help"])
+    assert "an index FILE.csv[:SPLIT]" in re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+
+
 def test_all_commands_fit_one_screen_and_each_has_examples() -> None:
     """A line a command, in groups, on a screen of 24 lines with 80 characters and its prompt."""
     lines = overview().splitlines()

@@ -414,7 +414,7 @@ class TestScenes:
 
     @pytest.mark.parametrize("wrong", [{"count": 0}, {"count": 1, "start": -1}])
     def test_refused(self, wrong: dict[str, int]) -> None:
-        with pytest.raises(InputError, match="scenes"):
+        with pytest.raises(InputError, match="scene"):
             scene_objects(**wrong)
 
 

@@ -61,7 +61,7 @@ def images(name: str = "photos", content: str = "c1") -> dict[str, Any]:
         ),
         (
             {"ids": ("a", "b", "c"), "plan": drawn()},
-            r"1 ids differ, first d, which only one has seen \(one saw 4 images, two 3\)\.",
+            r"1 id differs, first d, which only one has seen \(one saw 4 images, two 3\)\.",
         ),
         (
             {"ids": ("a", "b", "c", "0"), "plan": drawn(seed=3)},

@@ -218,17 +218,17 @@ def test_constant_large_and_broken_values_are_told(tmp_path: Path) -> None:
     zero = {**state, "blocks.1.mlp.fc1.weight": torch.zeros(256, 64)}
     assert suspicious(tmp_path, zero) == (
         (
-            "1 weights have one value throughout, the first blocks.1.mlp.fc1.weight: never trained,"
+            "1 weight has one value throughout, the first blocks.1.mlp.fc1.weight: never trained,"
             " or overwritten."
         ),
     )
     large = {**state, "norm.bias": torch.full((64,), 2e4)}
     assert suspicious(tmp_path, large) == (
-        "1 tensors have values above 10,000, the first norm.bias.",
+        "1 tensor has values above 10,000, the first norm.bias.",
     )
     broken = {**state, "norm.bias": torch.full((64,), float("nan"))}
     found = doctor.examine(file(tmp_path, broken), **HEADS)
-    assert found.suspicious == ("1 tensors have NaN or infinite values, the first norm.bias.",)
+    assert found.suspicious == ("1 tensor has NaN or infinite values, the first norm.bias.",)
     assert found.refused is not None
     assert "the first norm.bias (64 of 64)" in found.refused
     assert found.groups  # it is told all the same

@@ -21,8 +21,9 @@ from sslens.errors import InputError
 from sslens.zoo import doctor, insides
 from sslens.zoo.folders import read_checkpoint
 from sslens.zoo.recognise import recognise
-from sslens.zoo.shapes import ViTShape
+from sslens.zoo.shapes import CNNArch, CNNShape, ViTShape
 from sslens.zoo.weights import read_weights
+from stages import SWIN, hf_swin
 from written import head, under
 
 VIT = ViTShape(WIDE, hidden=96)
@@ -145,7 +146,7 @@ def test_weights_in_parts_are_read_together(tmp_path: Path) -> None:
 def test_a_network_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     state = hugging(build(VIT).state_dict())
     half = {key: v for key, v in state.items() if ".layer.1." not in key}
-    assert "holds 1 blocks, and config.json beside it says 2" in refusal(
+    assert "num_hidden_layers is 2 there and 1 in the weights" in refusal(
         write(tmp_path / "a", half, config=CONFIG)
     )
     bare = {key: v for key, v in state.items() if not key.startswith("layernorm.")}
@@ -192,6 +193,61 @@ def test_what_is_wrong_in_a_folder_is_called_as_its_files_call_it(tmp_path: Path
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"a config\.json and no weights: put model"):
         zoo.load(folder)
+
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "intermediate_size": 96,
+    "patch_size": 16,
+    "image_size": 48,
+}
+
+
+def test_settings_that_contradict_the_weights_are_all_named(tmp_path: Path) -> None:
+    state = hugging(build(VIT).state_dict())
+    right = {**CONFIG, **SIZES, "image_size": [48, 48]}
+    zoo.load(write(tmp_path / "right", state, config=right))
+    for key, value in SIZES.items():
+        folder = write(tmp_path / key, state, config={**right, key: 2 * value})
+        said = refusal(folder)
+        assert f"{folder / 'config.json'} does not fit model.safetensors: {key} is" in said
+        assert f"{key} is {2 * value} there and {value} in the weights. One of the two is" in said
+    other = {key: 2 * value for key, value in SIZES.items()}
+    said = refusal(write(tmp_path / "other", state, config={**CONFIG, **other}))
+    assert all(f"{key} is {value} there" in said for key, value in other.items())
+    heads = {**right, "hidden_size": 60, "num_attention_heads": 5}
+    said = refusal(write(tmp_path / "heads", state, config=heads))
+    assert "as config.json beside it says, which is of another network (hidden_size 60)" in said
+    tower = hf_tower(build(CLIP).state_dict())
+    both = {"hidden_size": 7, "vision_config": {**right, "hidden_act": "gelu"}}
+    zoo.load(write(tmp_path / "clip", tower, config=both))  # 7 is the text's
+    both["vision_config"] |= {"patch_size": 8}
+    assert "patch_size is 8 there and 16" in refusal(write(tmp_path / "c", tower, config=both))
+
+
+def test_settings_of_networks_with_stages_are_held_against_the_weights(tmp_path: Path) -> None:
+    swin = hf_swin(build(SWIN).state_dict())
+    first = RELEASED["hf-convnext"]()["with a classifier"].tree
+    second = build(CNNShape(CNNArch("convnextv2", [1, 1, 1, 1], [8, 8, 8, 8]))).state_dict()
+    stages = {"hidden_sizes": [7], "depths": [9], "patch_size": 2}
+    windowed = {"embed_dim": 7, "window_size": 5, "num_heads": [9], "depths": [1]}
+    for name, tree, wrong in (
+        ("swin", swin, windowed),
+        ("first", first, stages),
+        ("second", second, stages),
+    ):
+        said = refusal(write(tmp_path / name, tree, config=wrong))
+        assert all(f"{key} is {value} there and" in said for key, value in wrong.items())
+
+
+def test_a_config_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    state = hugging(build(VIT).state_dict())
+    folder = write(tmp_path / "a", state)
+    text = json.dumps({**CONFIG, "layer_norm_eps": 1e-3})
+    (folder / "config.json").write_text(text, encoding="utf-8-sig")
+    model: Any = zoo.load(folder)
+    assert model.network.norm.eps == 1e-3
 
 
 def test_an_activation_that_the_network_cannot_have_is_refused(tmp_path: Path) -> None:

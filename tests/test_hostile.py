@@ -8,11 +8,13 @@ import pickle
 import resource
 import struct
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -381,6 +383,29 @@ def test_calls_that_copy_one_value_again_and_again_take_no_memory(
     (tmp_path / "a.pkl").write_bytes(bare(value + b"q\x000](" + called * many + b"e"))
     with pytest.raises(InputError, match="its calls copy values until the memory is full"):
         files.read_contents(tmp_path / "a.pkl")
+
+
+def test_arrays_of_the_other_byte_order_are_not_copied_before_they_are_bounded(
+    tmp_path: Path,
+) -> None:
+    values = np.arange(1 << 18, dtype=">f4")
+    content = b"B" + struct.pack("<I", values.nbytes) + values.tobytes() + b"q\x00"
+    order = b"(K\x03" + text(">") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    kind = number_type("f4") + order + b"q\x01"
+    shape = b"(" + whole(values.size) + b"t"
+    array = call("numpy.core.numeric", "_frombuffer", b"h\x00", b"h\x01", shape)
+    start = content + b"0" + kind + b"0"
+    many = b"}(" + b"".join(text(f"w{n}") + array for n in range(200)) + b"u"
+    (tmp_path / "a.pkl").write_bytes(bare(start + many))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="numbers that are repeated so often are no weights"):
+        files.read_contents(tmp_path / "a.pkl")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * values.nbytes, "each copy would take as much"
+    (tmp_path / "b.pkl").write_bytes(bare(start + under("w", array)))
+    (state,) = files.read_contents(tmp_path / "b.pkl").states.values()
+    assert state["w"].values.tolist() == values.tolist()
 
 
 def test_many_state_dicts_are_told_in_few_lines(tmp_path: Path) -> None:

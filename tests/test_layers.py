@@ -19,6 +19,7 @@ ROOT = Path(sslens.__file__).parent
 #: a module, or a folder with all that is in it, may import what stands before it
 ORDER = [
     "errors",
+    "counts",
     "find",
     "device_names",
     "records",

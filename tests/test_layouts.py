@@ -441,7 +441,7 @@ def test_two_layers_beside_a_backbone_are_no_classifier(tmp_path: Path) -> None:
         ),
         (
             {"blocks.1.norm2.bias": torch.tensor([float("inf")] + [0.0] * 63)},
-            "has 1 tensors with values that are no finite",
+            "has 1 tensor with values that are no finite",
         ),
     ],
 )

@@ -284,7 +284,7 @@ def refusals() -> Iterator[tuple[str, dict[str, object], str]]:
     yield (
         "short",
         {"features": {LAST: x[:5]}, "labels": y},
-        "norm/cls has features of 5 images, and there are 6 labels",
+        "norm/cls has features of 5 images, beside 6 labels",
     )
     yield (
         "nan",
@@ -295,7 +295,7 @@ def refusals() -> Iterator[tuple[str, dict[str, object], str]]:
     yield (
         "range",
         {"features": {LAST: x}, "labels": y, "classes": 1},
-        "Labels reach from 0 to 1, and there are 1 classes",
+        "Labels reach from 0 to 1, for 1 class:",
     )
     yield (
         "batch",

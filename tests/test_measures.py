@@ -179,7 +179,7 @@ def test_other_images_and_too_few_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="cannot be compared: 2 ids differ, first 11"):
         of(name, Grams.of_features(xs), Grams.of_features(xs, ids=[*map(str, range(11)), "else"]))
     few = grams([x[:9] for x in xs], (8, 1))
-    with pytest.raises(InputError, match=r"1 images.* so give minibatches of [234] or more"):
+    with pytest.raises(InputError, match=r"1 image.* so give minibatches of [234] or more"):
         of(name, few, few)
 
 

@@ -229,7 +229,7 @@ def test_features_leave_and_refuse_strangers_files(tmp_path: Path) -> None:
     models = [sslens.load(f"random:vit_nano_patch8_32:{seed}") for seed in (0, 1)]
     one, other = (describe(model, images, shard=4) for model in models)
     files = lay(tmp_path / "a", "shard-00001.safetensors")
-    with pytest.raises(InputError, match="is no folder of features: it would be lost"):
+    with pytest.raises(InputError, match="and is no file of features: it would be lost"):
         require_folder(tmp_path / "a", one)
     assert untouched(files)
     strange = lay(tmp_path / "b", "notes.md", "shard-00007.safetensors")
@@ -242,6 +242,49 @@ def test_features_leave_and_refuse_strangers_files(tmp_path: Path) -> None:
     remove_others(tmp_path / "b", other)
     assert set((tmp_path / "b").iterdir()) == set(strange)
     assert untouched(strange)
+
+
+def test_what_is_advised_of_a_damaged_folder_of_features_works(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    images, folder = from_arrays(pixels), tmp_path / "a"
+    models = [sslens.load(f"random:vit_nano_patch8_32:{seed}") for seed in (0, 1)]
+    sslens.extract(models[0], images, folder, shard=4)
+    manifest, shard = folder / "features.json", folder / "shard-00001.safetensors"
+    strange, before, written = (
+        lay(folder, "notes.md"),
+        manifest.read_text(),
+        shard.stat().st_mtime_ns,
+    )
+
+    manifest.write_text(before[:100])
+    for model in models:
+        with pytest.raises(InputError, match=r"is damaged .* out=.*a\" overwrite=True, which"):
+            sslens.extract(model, images, folder, shard=4)
+    sslens.extract(models[0], images, folder, shard=4, overwrite=True)
+    assert (manifest.read_text(), shard.stat().st_mtime_ns) == (before, written)  # it is kept
+
+    manifest.unlink()
+    with pytest.raises(InputError, match="replace them with overwrite=True"):
+        sslens.extract(models[1], images, folder, shard=8)
+    sslens.extract(models[0], images, folder, shard=4)
+    assert shard.stat().st_mtime_ns == written
+
+    (folder / "images.safetensors").write_bytes(b"x")
+    with pytest.raises(InputError, match="which writes that file alone"):
+        sslens.open_features(folder)
+    sslens.extract(models[0], images, folder, shard=4)
+    assert len(sslens.open_features(folder)) == 8
+
+    manifest.write_text("{}")
+    sslens.extract(models[1], images, folder, shard=8, overwrite=True)
+    assert not shard.exists()
+    assert untouched(strange)
+
+    foreign = lay(tmp_path / "b", "features.json")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="no features are beside it: it would be lost"):
+            sslens.extract(models[0], images, tmp_path / "b", overwrite=overwrite)
+    assert untouched(foreign)
 
 
 def test_damaged_features_of_the_store_go_without_what_lies_beside_them(tmp_path: Path) -> None:

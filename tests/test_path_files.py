@@ -131,8 +131,8 @@ def test_another_architecture_is_refused(tmp_path: Path, place: int) -> None:
     weights[place]["blocks.0.attn.qkv.weight"] = torch.zeros(9, 3)
     paths = written(tmp_path, weights)
     said = (
-        rf"epoch{place - 1}\S+ and \S+epoch{place}\S+ are not of one architecture: 1 parameters"
-        r" differ, first blocks\.0"
+        rf"epoch{place - 1}\S+ and \S+epoch{place}\S+ are not of one architecture:"
+        r" 1 parameter differs, first blocks\.0"
     )
     with pytest.raises(InputError, match=said):
         measure_path(paths)

@@ -298,7 +298,7 @@ def test_what_cannot_be_split_is_refused() -> None:
         InputError, match="Class 1 has one image, which cannot both be trained on and held out"
     ):
         held_out(labels, ids)
-    with pytest.raises(InputError, match="Class 1 has 1 images, and there are 3 folds"):
+    with pytest.raises(InputError, match="Class 1 has 1 image, and there are 3 folds"):
         folds(labels, ids, 3)
     with pytest.raises(InputError, match="2 folds leave none"):
         folds(labels, ids, 2)

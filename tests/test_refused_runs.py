@@ -44,7 +44,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ({"batch_size": 21}, r"21 is more than the 20 images: give batch_size=20 or less"),
         (
             {"batch_size": 9, "accumulate": 2},
-            r"9 cannot be shared by 1 processes in 2 parts: give a multiple of 2",
+            r"9 cannot be shared by 1 process in 2 parts: give a multiple of 2",
         ),
         ({"batch_size": 0}, r"batch_size is 0: give 1 or more"),
         ({"epochs": 0}, r"epochs is 0"),

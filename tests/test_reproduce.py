@@ -86,7 +86,7 @@ def test_a_folder_like_imagenet_but_for_its_images_is_said(tmp_path: Path) -> No
     (tmp_path / "val" / "n00000000" / "one.JPEG").touch()
     own = find_images(str(tmp_path))
     assert own.bank is None
-    assert own.differs == (f"{tmp_path}/val has 1 images, and ImageNet's images 50,000",)
+    assert own.differs == (f"{tmp_path}/val has 1 image, and ImageNet's images 50,000",)
     assert "no folder train" in plan("agreement", images=str(tmp_path)).absent[0]
 
 

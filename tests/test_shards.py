@@ -432,6 +432,12 @@ def test_a_folder_that_holds_no_features_or_damaged_ones_is_refused(
         open_features(copy)
 
 
+def test_one_is_no_plural(model: Backbone, images: ImageSet, tmp_path: Path) -> None:
+    one = images.take([0])
+    held = extract(model, one, tmp_path / "a", taps=["norm"], poolings=["cls"])
+    assert repr(held).endswith(": 1 image, 1 tap and pooling>")
+
+
 def test_imagenets_features_are_71_gb(model: Backbone, images: ImageSet) -> None:
     base = sslens.load("random:vit_base_patch16_224")
     wanted = describe(base, images, taps=[f"blocks.{i}" for i in range(12)])

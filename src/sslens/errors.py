@@ -6,6 +6,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
+from typing import TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 #: a parameter in a mend: {batch}, {limit=64}, {settings.base_lr}
 _PARAMETER = re.compile(r"\{([a-z_]+(?:\.[a-z_0-9]+)?)(?:=([^{}]*))?\}")
@@ -109,8 +113,10 @@ class InputError(Exception):
 
     def spelt(self, spell: Callable[[str, str | None], str]) -> str:
         """Join the message and the mend; `spell(name, value)` formats each parameter in braces."""
-        own = self._spell_own(spell)
-        return " ".join([own, *(error.spelt(spell) for error in self.others)])
+        if not self.others:
+            return self._spell_own(spell)
+        each = [error._spell_own(spell) for error in (self, *self.others)]
+        return " ".join(one if one.endswith((".", "?")) else f"{one}." for one in each)
 
     def _spell_own(self, spell: Callable[[str, str | None], str]) -> str:
         message = shorten(make_line(self.message), LONGEST)
@@ -131,12 +137,52 @@ def join_errors(errors: Sequence[InputError]) -> InputError:
     >>> str(join_errors([one, other]))
     'a.pth is empty. b.pth is, too: delete it.'
     """
-    first, *others = errors
+    every = [one for error in errors for one in (error, *error.others)]
+    first, *others = {(one.message, one.mend): one for one in every}.values()
     if not others:
         return first
     joined = InputError(first.message, first.mend)
     joined.others = tuple(others)
     return joined
+
+
+def attempt(do: Callable[[A], B], items: Iterable[A]) -> tuple[list[B], list[InputError]]:
+    """Do the same with each of several things.
+
+    Returns:
+        What was made of those that can be used, and the errors of all others.
+
+    >>> attempt(lambda name: nearest(name, ["mae", "dino"]), ["dyno"])
+    (['did you mean dino?'], [])
+    """
+    made: list[B] = []
+    errors: list[InputError] = []
+    for item in items:
+        try:
+            made.append(do(item))
+        except InputError as error:
+            errors.append(error)
+    return made, errors
+
+
+def do_all(do: Callable[[A], B], items: Iterable[A], told: Iterable[InputError] = ()) -> list[B]:
+    """Do the same with each of several things, and tell at once all that is wrong with them.
+
+    Args:
+        do: what to do with one.
+        items: the things.
+        told: errors that are told with theirs.
+
+    Raises:
+        InputError: one or more cannot be used.
+
+    >>> do_all(len, ["mae", "dino"])
+    [3, 4]
+    """
+    made, errors = attempt(do, items)
+    if wrong := [*told, *errors]:
+        raise join_errors(wrong)
+    return made
 
 
 def require_type(value: object, types: type | tuple[type, ...], what: str, mend: str) -> None:

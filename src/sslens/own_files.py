@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.store import write_beside
 from sslens.whole_file import open_regular
@@ -68,7 +69,9 @@ class Contents:
         changes = "; ".join(
             _word_change(key, before.get(key), now.get(key)) for key in apart[:SHOWN]
         )
-        more = f"; and {len(apart) - SHOWN} more settings" if len(apart) > SHOWN else ""
+        more = (
+            f"; and {spell_count(len(apart) - SHOWN, 'more setting')}" if len(apart) > SHOWN else ""
+        )
         return f"{name}{by} ({changes}{more})"
 
 

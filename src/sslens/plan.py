@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.store import digest
 
@@ -20,8 +21,8 @@ def require_size(size: int) -> None:
     """
     if size < SMALLEST:
         raise InputError(
-            f"A minibatch of {size} images is too small: unbiased HSIC divides by n − 3, so"
-            " give 4 or more."
+            f"A minibatch of {spell_count(size, 'image')} is too small: unbiased HSIC divides by n"
+            " − 3, so give 4 or more."
         )
 
 
@@ -36,7 +37,10 @@ class Plan:
 
     def __repr__(self) -> str:
         count = sum(map(len, self.minibatches))
-        return f"<Plan: {count:,} images in {len(self.minibatches):,} minibatches>"
+        return (
+            f"<Plan: {spell_count(count, 'image')} in"
+            f" {spell_count(len(self.minibatches), 'minibatch')}>"
+        )
 
     @classmethod
     def draw(cls, ids: Sequence[str], size: int = 32, seed: int = 0) -> "Plan":
@@ -61,7 +65,8 @@ class Plan:
         require_size(size)
         if len(ids) < SMALLEST:
             raise InputError(
-                f"{len(ids)} images are too few: unbiased HSIC divides by n − 3, so give 4 or more."
+                f"{spell_count(len(ids), 'image', 'are')} too few: unbiased HSIC divides by n − 3,"
+                " so give 4 or more."
             )
         order = sorted(
             ids, key=lambda name: hashlib.sha256(f"plan/{seed}/{name}".encode()).digest()
@@ -107,6 +112,6 @@ class Plan:
         if apart:
             side = "the plan" if apart[0] in set(self.ids) else "the images"
             raise InputError(
-                f"The plan is of other images: {len(apart)} ids differ, first {apart[0]}, which"
-                f" only {side} has."
+                f"The plan is of other images: {spell_count(len(apart), 'id', 'differ')}, first"
+                f" {apart[0]}, which only {side} has."
             )

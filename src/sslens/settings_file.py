@@ -4,9 +4,11 @@ An alias lets a text of a kilobyte stand for a value of gigabytes, or for one th
 neither is settings.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.whole_file import open_regular
 
@@ -71,6 +73,46 @@ def parse_yaml(text: str, what: str) -> Any:
         ) from error
 
 
+def split_overrides(overrides: Iterable[str], what: str) -> list[tuple[str, str]]:
+    """Split texts KEY=VALUE at their equals signs.
+
+    Args:
+        overrides: the texts.
+        what: what each of them should be, for messages.
+
+    Raises:
+        InputError: a text has no equals sign; or a key is given twice, with different values.
+
+    >>> split_overrides(["limit=64", "models=[a, b]"], "override")
+    [('limit', '64'), ('models', '[a, b]')]
+    >>> split_overrides(["limit=64", "limit=8"], "override")
+    Traceback (most recent call last):
+    sslens.errors.InputError: limit is given twice, with 64 and 8: give it once.
+    """
+    pairs: list[tuple[str, str]] = []
+    for override in overrides:
+        key, equals, value = (part.strip() for part in override.partition("="))
+        if not equals:
+            raise InputError(f'"{override}" is no {what}: expected KEY=VALUE.')
+        require_one_value(pairs, key, value)
+        pairs.append((key, value))
+    return pairs
+
+
+def require_one_value(pairs: Iterable[tuple[str, str]], key: str, value: str) -> None:
+    """Refuse a value of a key that has another one among the pairs before it.
+
+    Raises:
+        InputError: the message has the key and both values.
+    """
+    for before, earlier in pairs:
+        if before == key and earlier != value:
+            raise InputError(
+                f"{key} is given twice, with {earlier or 'nothing'} and {value or 'nothing'}: give"
+                " it once."
+            )
+
+
 def _count_values(node: Any, counts: dict[int, int], what: str) -> int:
     """Count the values below a node, each alias written out.
 
@@ -94,7 +136,7 @@ def _count_values(node: Any, counts: dict[int, int], what: str) -> int:
     elif node.id == "sequence":
         parts = node.value
     elif node.tag == "tag:yaml.org,2002:int" and len(node.value) > DIGITS:
-        raise InputError(f"{what} has a number of {len(node.value):,} digits.")
+        raise InputError(f"{what} has a number of {spell_count(len(node.value), 'digit')}.")
     total = 1 + sum(_count_values(part, counts, what) for part in parts)
     if total > MOST:
         raise InputError(f"{what} has over {MOST:,} values: these are no settings.")

@@ -26,6 +26,7 @@ from typing import Annotated, Any, TypedDict, final
 from tyro.conf import arg
 
 from sslens.errors import InputError, nearest
+from sslens.settings_file import require_one_value
 
 #: a function that runs a command line and returns its exit status
 Main = Callable[[Sequence[str]], int]
@@ -154,6 +155,7 @@ class Slurm:
     def _read_set(self) -> dict[str, str | bool]:
         """The options that --slurm-set gives: their values, or True for an option without one."""
         options: dict[str, str | bool] = {}
+        given: list[tuple[str, str]] = []
         for text in self.set:
             name, equals, value = text.partition("=")
             key = name.lstrip("-").replace("_", "-")
@@ -164,6 +166,8 @@ class Slurm:
                     f'--slurm-set {text}: there is no option "{key}" of sbatch that suits:'
                     f" {nearest(key, OPTIONS)}"
                 )
+            require_one_value(given, f"--slurm-set {key}", value)
+            given.append((f"--slurm-set {key}", value))
             options[key] = value if equals else True
         return options
 

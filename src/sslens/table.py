@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from sslens.counts import spell_count
 from sslens.errors import InputError, nearest
 from sslens.store import write_text
 
@@ -58,7 +59,7 @@ class Table:
     def __repr__(self) -> str:
         names = [str(name) for name in self.frame.columns]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        return f"<Table: {len(self.frame):,} rows of {', '.join(names[:SHOWN])}{more}>"
+        return f"<Table: {spell_count(len(self.frame), 'row')} of {', '.join(names[:SHOWN])}{more}>"
 
     def csv(self) -> str:
         """Return the rows as CSV, with six significant digits; undefined numbers are empty."""

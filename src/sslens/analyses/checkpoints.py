@@ -27,13 +27,13 @@ from sslens.table import Results
 TITLE = "Which checkpoint of the run is best?"
 CAPTION = (
     "The models are taken as the checkpoints of one run, in the order of their steps. By the last"
-    " layer with the usual pooling: effective rank of the features (RankMe); alignment E‖f(x) −"
-    " f(x⁺)‖² of two views of an image, a crop of it and it in other colours, and uniformity log E"
-    " exp(−2‖f(x) − f(y)‖²) of different images, both of features of length 1, lower is better of"
-    " both; CKA over all tokens after the last block with the checkpoint before and with the last"
-    " one, with 95 % intervals over minibatches; 20-NN where images have classes, with 95 % Wilson"
-    " intervals. CKA says how much still changes, not what is better. Random initialisations and"
-    " raw pixels, dashed, are what no training gives."
+    " layer's CLS token (the mean where there is none): effective rank of the features (RankMe);"
+    " alignment E‖f(x) − f(x⁺)‖² of two views of an image, a crop of it and it in other colours,"
+    " and uniformity log E exp(−2‖f(x) − f(y)‖²) of different images, both of features of length 1,"
+    " lower is better of both; CKA over all tokens after the last block with the checkpoint before"
+    " and with the last one, with 95 % intervals over minibatches; 20-NN where images have classes,"
+    " with 95 % Wilson intervals. CKA says how much still changes, not what is better. Random"
+    " initialisations and raw pixels, dashed, are what no training gives."
 )
 ON_REQUEST = True
 KIND, K = "block", 20

@@ -30,8 +30,8 @@ from sslens.table import Results
 
 TITLE = "Which images moved?"
 CAPTION = (
-    "How far each image moved among the others, by the features of the last layer with the usual"
-    " pooling (of a fine-tuned model as its classifier reads, and of the model before as well): 1"
+    "How far each image moved among the others, by the last layer's CLS token (the mean where there"
+    " is none; of a fine-tuned model what its classifier reads, and of the model before as well): 1"
     " less the correlation over all other images of its cosines with them in both models, 0 where"
     " nothing changed and about 1 of unrelated models. Predictions are those of the models' own"
     " classifiers where both have one of as many classes, else of 20-NN by the classes of the"

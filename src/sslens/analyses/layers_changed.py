@@ -24,13 +24,13 @@ from sslens.table import Results
 TITLE = "Which layers compute something else?"
 CAPTION = (
     "CKA (all tokens) of both models at the same depth, with 95 % intervals over minibatches of"
-    " images; 20-NN of each, weighted votes, with 95 % Wilson intervals, where images have"
-    " classes: both read as the classifier of a fine-tuned one of them reads, or else each as"
-    " usual; and the difference of activations at every tap that both have, on the"
-    " same few images: ‖y_B − y_A‖ / ‖y_A‖, beside what rounding alone does (dashed): of the first"
-    " model's float32 arithmetic against float64, and, where a file is stored in a coarser number"
-    " type, of either model's weights to it. A tap differs where the difference is more than four"
-    " times as large."
+    " images; 20-NN of each, weighted votes, with 95 % Wilson intervals, where images have classes:"
+    " both read as the classifier of a fine-tuned one of them reads, or else by the CLS token (the"
+    " mean where there is none); and the difference of activations at every tap that both have, on"
+    " the same few images: ‖y_B − y_A‖ / ‖y_A‖, beside what rounding alone does (dashed): of the"
+    " first model's float32 arithmetic against float64, and, where a file is stored in a coarser"
+    " number type, of either model's weights to it. A tap differs where the difference is more than"
+    " four times as large."
 )
 ON_REQUEST = True
 KIND, K = "block", 20
@@ -75,7 +75,7 @@ UNITS = {
     "same_view": "whether both models are shown images alike, outside of this comparison",
     "pooling_a": (
         "how the first model's tokens are pooled for 20-NN: as the classifier of a fine-tuned one"
-        " of the two reads, where both have that; else as usual"
+        " of the two reads, where both have that; else cls, or the mean"
     ),
     "pooling_b": "the other model's",
     "k": "neighbours",

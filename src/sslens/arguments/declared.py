@@ -9,6 +9,7 @@ from pathlib import Path
 
 import sslens
 from sslens.errors import InputError, nearest, no_setting
+from sslens.settings_file import split_overrides
 
 #: the file of the settings of what is no objective
 TASKS = {
@@ -68,17 +69,14 @@ def require_words(
         of: words that say what has the settings, with a space before them.
 
     Raises:
-        InputError: a name is not declared, or a text is no KEY=VALUE.
+        InputError: a name is not declared, a text is no KEY=VALUE, or a setting has two values.
     """
     if recipe is not None and recipe not in list_recipes(learner):
         raise InputError(
             f'{learner} has no recipe "{recipe}": {nearest(recipe, list_recipes(learner))}'
         )
-    given = [override.partition("=")[0].strip() for override in overrides]
-    for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not equals:
-            raise InputError(f'"{override}" is no setting{of}: expected KEY=VALUE.')
+    pairs = split_overrides(overrides, f"setting{of}")
+    for key, _ in pairs:
         known = (*list_settings(learner), *more)
-        if key.strip() not in known:
-            raise no_setting(key.strip(), known, given, of)
+        if key not in known:
+            raise no_setting(key, known, [name for name, _ in pairs], of)

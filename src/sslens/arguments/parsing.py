@@ -33,6 +33,7 @@ from tyro.constructors import (
 
 from sslens.arguments.foreign import require_own_options
 from sslens.arguments.spelling import as_option
+from sslens.counts import spell_count
 from sslens.errors import InputError, nearest
 
 #: the option that every command has, and its text
@@ -236,8 +237,8 @@ def _require_words(words: Mapping[str, tuple[str, ...]], given: Sequence[str]) -
         if after != ["None"] and len(after) < len(wanted):
             there = f"{len(after)} ({' '.join(after)})" if after else "none"
             raise InputError(
-                f"{argument} takes {len(wanted)} words, {' '.join(wanted)}, and has {there}: give"
-                " all of them."
+                f"{argument} takes {spell_count(len(wanted), 'word')}, {' '.join(wanted)}, and has"
+                f" {there}: give all of them."
             )
 
 

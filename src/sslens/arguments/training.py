@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sslens.arguments.declared import require_words
 from sslens.arguments.options import Text
 from sslens.errors import InputError, no_setting
-from sslens.settings_file import parse_yaml
+from sslens.settings_file import parse_yaml, split_overrides
 
 if TYPE_CHECKING:
     from sslens.data import ImageSet
@@ -96,17 +96,15 @@ def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
     """Change settings by KEY=VALUE overrides.
 
     Raises:
-        InputError: a key is not one of the settings, or a value is not of its kind.
+        InputError: a key is not one of the settings or has two values, or a value is not of its
+            kind.
     """
     values = asdict(settings)
     values.pop("classes", None)  # the images decide them
-    given = [override.partition("=")[0] for override in overrides]
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise InputError(f'"{override}" is no setting: expected KEY=VALUE.')
+    pairs = split_overrides(overrides, "setting")
+    for key, text in pairs:
         if key not in values:
-            raise no_setting(key, values, given)
+            raise no_setting(key, values, [name for name, _ in pairs])
         values[key] = _read_setting(key, text, values[key])
     return type(settings)(**values)
 
@@ -166,7 +164,7 @@ def describe_run(
 
     epoch = spell_count(schedule.epoch, "step")
     return (
-        f"{what}, {len(images):,} images of {images.name}: {epoch} an epoch,"
+        f"{what}, {spell_count(len(images), 'image')} of {images.name}: {epoch} an epoch,"
         f" {schedule.steps:,} in all, {schedule.steps * schedule.batch_size:,} images seen; into"
         f" {out}\ncost      {cost.describe()}\n{describe_settings(settings)}"
     )

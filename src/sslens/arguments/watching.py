@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslens.arguments.training import TrainingOptions
+from sslens.counts import spell_count
 from sslens.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def describe_trained(held_out: "ImageSet", images: "ImageSet") -> str:
     """Say how many of the images of --val are also trained on; an empty text where none is."""
     both = len(held_out.contents & images.contents)
     return (
-        f"note      {both:,} of the {len(held_out):,} images of --val are also trained on: what is"
-        " measured on them says too much."
+        f"note      {both:,} of the {spell_count(len(held_out), 'image')} of --val are also trained"
+        " on: what is measured on them says too much."
         if both
         else ""
     )
@@ -169,8 +170,8 @@ def _describe_path(path: Path) -> str:
     if count_moves(rows) == 1:
         return f"path      one move, which is straight by definition{moved}; {path}"
     return (
-        f"path      straightness over {rows.record.max()} epochs, 1 for a straight path:"
-        f" {', '.join(parts)}{moved if 'backbone' in last.index else ''}; {path}"
+        f"path      straightness over {spell_count(rows.record.max(), 'epoch')}, 1 for a straight"
+        f" path: {', '.join(parts)}{moved if 'backbone' in last.index else ''}; {path}"
     )
 
 

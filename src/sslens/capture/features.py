@@ -20,6 +20,7 @@ from sslens.capture.manifest import (
     shard_path,
 )
 from sslens.capture.sources import InMemory, InShards, Joined, Source, find_rows
+from sslens.counts import spell_count
 from sslens.errors import InputError, nearest, require_type
 from sslens.models.about import About
 from sslens.models.taps import Tap
@@ -159,7 +160,9 @@ class Features:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return f"<Features {self.model}: {len(self)} images, {len(self.columns)} taps and poolings>"
+        count = len(self.columns)
+        columns = f"{count} taps and poolings" if count > 1 else "1 tap and pooling"
+        return f"<Features {self.model}: {spell_count(len(self), 'image')}, {columns}>"
 
     @property
     def poolings(self) -> tuple[str, ...]:
@@ -289,9 +292,9 @@ def open_features(folder: Path | str) -> Features:
     if faulty:
         number, why = next(iter(faulty.items()))
         raise InputError(
-            f"{len(faulty)} of {manifest.count} shards of {folder} cannot be used, first"
-            f" {shard_path(folder, number).name}, which is {why}: run the same sslens features"
-            " command again, and only those are computed."
+            f"{len(faulty)} of {spell_count(manifest.count, 'shard')} of {folder} cannot be used,"
+            f" first {shard_path(folder, number).name}, which is {why}: run the same sslens"
+            " features command again, and only those are computed."
         )
     return Features(
         manifest.model["name"],

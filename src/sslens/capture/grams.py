@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
 from sslens.capture.gram import CONSTANT, centred_gram
+from sslens.counts import spell_count
 from sslens.errors import InputError, require_type
 from sslens.models.taps import Tap
 
@@ -50,8 +51,8 @@ class Grams:
 
     def __repr__(self) -> str:
         return (
-            f"<Grams {self.model}: {len(self.blocks)} taps, {len(self.ids)} images in"
-            f" {len(self.sizes)} minibatches>"
+            f"<Grams {self.model}: {spell_count(len(self.blocks), 'tap')}, {len(self.ids)} images"
+            f" in {spell_count(len(self.sizes), 'minibatch')}>"
         )
 
     def at(self, kind: str) -> "Grams":
@@ -249,7 +250,10 @@ def require_same_images(a: Grams, b: Grams) -> None:
     apart = sorted(set(a.ids) ^ set(b.ids))
     if apart:
         owner = a.model if apart[0] in set(a.ids) else b.model
-        what = f"{len(apart)} ids differ, first {apart[0]}, which only {owner} has seen"
+        what = (
+            f"{spell_count(len(apart), 'id', 'differ')}, first {apart[0]}, which only {owner} has"
+            " seen"
+        )
     elif a.key.get("images") != b.key.get("images"):
         what = "the ids are the same, but the contents or labels of the images differ"
     else:

@@ -36,8 +36,14 @@ POOLINGS = ("cls", "mean", "patch", "flat")
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 MANIFEST, IMAGES = "features.json", "images.safetensors"
 FORMAT = 1
+#: what mends a file of images that is damaged
+MEND = "run the sslens features command that made it again, which writes that file alone."
 #: bytes of unpacked ids for each packed byte, and beyond; paths of images pack ten to one
 UNPACKED, FEW = 64, 1 << 20
+
+
+class Damaged(InputError):  # noqa: N818 (as KeyboardInterrupt)
+    """A manifest that is not what was written, or no manifest at all."""
 
 
 def parse_column(name: str) -> Column:
@@ -164,9 +170,11 @@ class Manifest:
                 f"{folder / MANIFEST} cannot be read ({error.strerror or error})."
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(
-                f"{folder / MANIFEST} is damaged ({error}): remove that file, and make the features"
-                " again."
+            raise Damaged(
+                f"{folder / MANIFEST} is damaged ({error})",
+                mend="make the features again, with sslens features MODEL {images=DIR} {out="
+                + str(folder)
+                + "} {overwrite=True}, which replaces files of features alone",
             ) from error
 
 
@@ -239,13 +247,11 @@ def read_images(
         _, tensors = read_torch(path)
         ids = tuple(unpack_texts(tensors["ids"].numpy().tobytes()))
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): make the features again.") from error
+        raise InputError(f"{path} cannot be read ({error}): {MEND}") from error
     labels = tensors["labels"].numpy() if "labels" in tensors else None
     fits = labels is None or (labels.dtype == np.int64 and labels.shape == (len(ids),))
     if digest(ids) != manifest.images["ids"] or len(ids) != manifest.images["count"] or not fits:
-        raise InputError(
-            f"{path} does not hold the images that {MANIFEST} tells of: make the features again."
-        )
+        raise InputError(f"{path} does not hold the images that {MANIFEST} tells of: {MEND}")
     return ids, labels
 
 

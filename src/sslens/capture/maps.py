@@ -26,6 +26,7 @@ from sslens.capture.manifest import Column
 from sslens.capture.sharing import sum_over_processes
 from sslens.capture.sources import InMemory, Joined, Source, find_rows
 from sslens.capture.writing import LARGEST
+from sslens.counts import spell_count
 from sslens.errors import InputError, Mishap, nearest
 from sslens.models.backbone import Backbone, Pixels
 from sslens.models.taps import ON_REQUEST, Tap
@@ -108,7 +109,10 @@ class Maps:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return f"<Maps {self.model}: {len(self)} images of {self.side} px, {len(self.grids)} taps>"
+        return (
+            f"<Maps {self.model}: {spell_count(len(self), 'image')} of {self.side} px,"
+            f" {spell_count(len(self.grids), 'tap')}>"
+        )
 
     def require(self, tap: str) -> Grid:
         """Return the shape of one image's map at a tap.

@@ -13,11 +13,14 @@ from sslens.capture.feature_reducer import SHARD, FeatureReducer
 from sslens.capture.features import Features, open_features
 from sslens.capture.folders import describe_folder, find_widths, list_missing_shards
 from sslens.capture.keys import PassRequest, require_model
-from sslens.capture.manifest import DTYPES, IMAGES, Manifest, is_features, shard_path
+from sslens.capture.manifest import DTYPES, Manifest
 from sslens.capture.passes import Progress, run_pass
 from sslens.capture.pooling import pool_tap
+from sslens.capture.replacing import list_unfit, read_manifest, refuse_strangers
+from sslens.capture.replacing import remove_others as remove_others
 from sslens.capture.sharing import choose_share, this_process, wait_for_all
-from sslens.capture.writing import ShardWriter, begin_folder, remove_features
+from sslens.capture.writing import ShardWriter, begin_folder
+from sslens.counts import spell_count
 from sslens.data.images import ImageSet
 from sslens.errors import InputError, nearest, require_type
 from sslens.models.backbone import Backbone
@@ -45,14 +48,14 @@ def extract(
     precision: str = "float32",
     store: Store | None = None,
     progress: Progress | None = None,
+    overwrite: bool = False,
 ) -> Features:
-    """Store the features of a model over images in a folder, all taps and poolings in one pass, and
-    open the folder.
+    """Store the features of a model over images in a folder, in one pass, and open the folder.
 
-    Memory does not grow with the number of images, except for their ids: one shard is held, and
-    written when it is full. Shards that the folder already holds are not computed again, so that
-    the same call goes on after one that was killed. The processes of torch.distributed share the
-    shards, and need a folder that all of them see.
+    Memory does not grow with the number of images, except for their ids: one shard is held.
+    Shards that the folder already holds are not computed again, so that the same call goes on after
+    one that was killed. The processes of torch.distributed share the shards, and need a folder that
+    all of them see.
 
     Args:
         model, images: as `sslens.features` takes them.
@@ -63,16 +66,14 @@ def extract(
         shard: the number of images in a file; 2,048 unless given, and fewer where a process would
             get no file.
         batch: the number of images in a forward pass.
-        device: the name of a torch device, or "auto".
-        precision: of the forward pass, "float32", "bfloat16" or "float16".
-        store: a store in which `collect` may have kept the same features; if so, they are copied
-            without a pass. None unless given.
+        device, precision: of the forward pass; "float32", "bfloat16" or "float16".
+        store: where `collect` may have kept the same features, which are copied without a pass.
         progress: called with the images done and all images of this process.
+        overwrite: whether other features in the folder are replaced; other files stay.
 
     Raises:
-        InputError: an unknown tap or pooling; a folder with features of another model, other
-            images, taps or numbers; features that are not finite, or that float16 cannot hold; too
-            little room on the disk.
+        InputError: an unknown tap or pooling; a folder with other features; features that are not
+            finite, or that float16 cannot hold; too little room on the disk.
 
     Warns:
         Doubt: a shard was cut off or damaged, and is computed again.
@@ -81,14 +82,16 @@ def extract(
     >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:8")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = extract(model, images, folder, taps=["blocks.3", "norm"], dtype="float32")
-    ...     values = store.read("norm", "cls", slice(2, 5)).clone()
-    >>> tuple(values.shape), store.row_bytes  # 2 taps × 3 poolings × 64 × 4 bytes
-    ((3, 64), 1536)
+    ...     print(*store.read("norm", "cls", slice(2, 5)).shape, store.row_bytes)
+    3 64 1536
     """
     place = _place(folder, batch)
     chosen: dict[str, Any] = {"taps": taps, "poolings": poolings, "dtype": dtype, "shard": shard}
-    wanted = describe(model, images, **chosen, precision=precision, folder=place)
-    missing = require_folder(place, wanted)
+    chosen |= {"precision": precision, "folder": place}
+    wanted = describe(model, images, **chosen, overwrite=overwrite)
+    missing = require_folder(place, wanted, overwrite=overwrite)
+    if overwrite:
+        remove_others(place, wanted)
     how: dict[str, Any] = {"batch": batch, "device": device, "store": store, "progress": progress}
     return fill(place, wanted, missing, model, images, **how)
 
@@ -213,9 +216,10 @@ def describe(
     shard: int | None = None,
     precision: str = "float32",
     folder: Path | None = None,
+    overwrite: bool = False,
 ) -> Manifest:
     """Return the manifest of the folder that `extract` would write, found by one forward pass of an
-    empty image; the arguments are as for `extract`.
+    empty image; the arguments are as for `extract`, and of a folder that is there it has the shard.
 
     Raises:
         InputError: an unknown tap, pooling or number type, or a shard of fewer than 1 image.
@@ -244,9 +248,9 @@ def describe(
         column: width for column, width in columns.items() if column[1] in (poolings or available)
     }
     if shard is None:
-        there_already = folder is not None and is_features(folder)
+        there = None if folder is None else read_manifest(folder, overwrite=overwrite)
         share = math.ceil(len(images) / this_process()[1])
-        shard = Manifest.read(folder).shard if folder and there_already else min(SHARD, share)
+        shard = min(SHARD, share) if there is None else there.shard
     request = PassRequest(model, images, Plan((images.ids,)), chosen, precision)
     return describe_folder(request, wanted, dtype, shard)
 
@@ -263,30 +267,16 @@ def require_folder(folder: Path, wanted: Manifest, *, overwrite: bool = False) -
     Warns:
         Doubt: a shard is there and cannot be used.
     """
-    if not is_features(folder):
-        _refuse_strangers(folder, wanted)
-    elif Manifest.read(folder).key != wanted.key:
+    there = read_manifest(folder, overwrite=overwrite)
+    if there is None:
+        refuse_strangers(folder, wanted, overwrite=overwrite)
+        if overwrite:
+            return list_unfit(folder, wanted)
+    elif there.key != wanted.key:
         if not overwrite:
-            _refuse_others(folder, Manifest.read(folder), wanted)
+            _refuse_others(folder, there, wanted)
         return list(range(wanted.count))
     return list_missing_shards(folder, wanted, MEND)
-
-
-def remove_others(folder: Path, wanted: Manifest) -> None:
-    """Remove the files of other features than those that are wanted, and no other files."""
-    if is_features(folder) and (there := Manifest.read(folder)).key != wanted.key:
-        remove_features(folder, there.count)
-
-
-def _refuse_strangers(folder: Path, wanted: Manifest) -> None:
-    """Refuse files that have the names of shards, in a folder that is not of features."""
-    named = [folder / IMAGES, *(shard_path(folder, number) for number in range(wanted.count))]
-    strange = next((path for path in named if path.exists()), None)
-    if strange is not None:
-        raise InputError(
-            f"{strange} is there, and {folder} is no folder of features: it would be lost.",
-            mend="give another {out}",
-        )
 
 
 def _name(model: Mapping[str, Any]) -> str:
@@ -313,7 +303,7 @@ def _refuse_others(folder: Path, stored: Manifest, wanted: Manifest) -> None:
             " asked for)"
         ),
         "dtype": f"in {stored.dtype}",
-        "shard": f"in shards of {stored.shard:,} images",
+        "shard": f"in shards of {spell_count(stored.shard, 'image')}",
     }
     for entry, difference in differences.items():
         if stored.key[entry] != wanted.key[entry]:

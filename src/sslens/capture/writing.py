@@ -22,10 +22,11 @@ from sslens.capture.manifest import (
     Manifest,
     checksum,
     is_features,
+    read_images,
     shard_path,
 )
 from sslens.data.images import ImageSet
-from sslens.errors import Mishap
+from sslens.errors import InputError, Mishap
 from sslens.plan import Plan
 from sslens.store import digest, write_tensors, write_text
 
@@ -37,7 +38,7 @@ LARGEST, SMALLEST = 65504.0, 2.0**-13
 
 
 def begin_folder(folder: Path, wanted: Manifest, ids: Sequence[str], images: ImageSet) -> None:
-    """Write the manifest and the ids with their classes, unless the folder already has them.
+    """Write the manifest and the ids with their classes, unless the folder already has them whole.
 
     Args:
         folder: the folder.
@@ -45,7 +46,7 @@ def begin_folder(folder: Path, wanted: Manifest, ids: Sequence[str], images: Ima
         ids: the ids in the order of the rows, which may differ from the order of the set.
         images: the set, which has the classes.
     """
-    if is_features(folder) and (folder / IMAGES).is_file():
+    if is_features(folder) and _has_images(folder, wanted):
         return
     packed = zlib.compress(json.dumps(ids).encode())
     tensors = {"ids": torch.frombuffer(bytearray(packed), dtype=torch.uint8)}
@@ -54,6 +55,15 @@ def begin_folder(folder: Path, wanted: Manifest, ids: Sequence[str], images: Ima
         tensors["labels"] = torch.tensor([labels[name] for name in ids])
     write_tensors(folder / IMAGES, tensors, {})
     write_text(folder / MANIFEST, wanted.json())
+
+
+def _has_images(folder: Path, wanted: Manifest) -> bool:
+    """Whether the ids and classes in a folder are those that are wanted."""
+    try:
+        read_images(folder, wanted)
+    except InputError:
+        return False
+    return True
 
 
 def remove_features(folder: Path, count: int | None = None) -> None:

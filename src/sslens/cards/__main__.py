@@ -1,6 +1,7 @@
 """`python -m sslens.cards` prints the table of docs/zoo.md."""
 
 from sslens.cards import Card, cards
+from sslens.counts import spell_count
 
 HEAD = (
     "name",
@@ -43,7 +44,7 @@ def _row(card: Card) -> tuple[str, ...]:
         f"[{card.title}](https://arxiv.org/abs/{card.paper.arxiv})",
         card.objective or "none",
         f"{card.family}{tuned}",
-        f"`{card.arch}`" + (f", {card.heads} heads" if card.heads else ""),
+        f"`{card.arch}`" + (f", {spell_count(card.heads, 'head')}" if card.heads else ""),
         f"{card.epochs:,}" if card.epochs else "",
         card.licence,
         weights,

@@ -10,7 +10,7 @@ import tyro
 
 from sslens.arguments.options import Text
 from sslens.arguments.spelling import spell_keys
-from sslens.errors import InputError, make_line
+from sslens.errors import InputError, attempt, join_errors, make_line
 
 if TYPE_CHECKING:
     from sslens.study.conditions import Checked, Condition
@@ -54,45 +54,47 @@ SPELL = spell_keys(Command.__dataclass_fields__)
 
 def run(command: Command, line: str, say: Text) -> int:
     """Check; returns the exit status."""
-    checked = _check(command, _read_conditions(command.condition), say)
+    checked = _check(command, say)
     outcomes = {one.outcome for one in checked}
     status = 1 if "does not hold" in outcomes else 3 if "undecided" in outcomes else 0
     if command.json:
         print(json.dumps(_to_json(checked, status), indent=2, ensure_ascii=False))
     else:
+        from sslens.report.writing.numbers import set_minus
+
         for one in checked:
-            print(make_line(one.line))
+            print(make_line(set_minus(one.line)))
     return status
 
 
-def _check(
-    command: Command, conditions: "tuple[Condition, ...]", say: Text
-) -> "tuple[Checked, ...]":
+def _check(command: Command, say: Text) -> "tuple[Checked, ...]":
     from sslens.study import checking, read
 
+    conditions, wrong = attempt(_read_condition, command.condition)
     if command.target.is_dir():
         if command.overrides:
             raise InputError(
                 f'"{command.overrides[0]}" changes a study, and {command.target} is a finished'
                 " report: give its study.yaml."
             )
-        return checking.check_report(command.target, conditions)
+        return checking.check_report(command.target, conditions, wrong)
     if not command.target.exists():
         raise InputError(
             f"{command.target} is not there: give the folder of a finished report, or the YAML file"
             " of a study."
         )
-    study = read(command.target, command.overrides)
-    study.require_sources()
-    return checking.check_study(study, conditions, say=say, spell=SPELL) or ()
+    studies, unread = attempt(lambda target: read(target, command.overrides), [command.target])
+    if unread:
+        raise join_errors([*unread, *wrong])
+    studies[0].require_sources()
+    return checking.check_study(studies[0], conditions, wrong, say=say, spell=SPELL) or ()
 
 
-def _read_conditions(texts: Sequence[str]) -> "tuple[Condition, ...]":
+def _read_condition(text: str) -> "Condition":
     from sslens.settings_file import parse_yaml
     from sslens.study.conditions import parse_condition
 
-    values = [parse_yaml(text, f'The condition "{text}"') for text in texts]
-    return tuple(parse_condition(value) for value in values)
+    return parse_condition(parse_yaml(text, f'The condition "{text}"'))
 
 
 def _to_json(checked: "Sequence[Checked]", status: int) -> dict[str, object]:

@@ -24,8 +24,8 @@ class Command:
     """Compare models on images: one report with CKA by block and layer type, and k-NN by depth.
 
     A MODEL is a name that sslens zoo lists, a checkpoint file, a folder of sslens pretrain, a
-    fingerprint, timm:NAME, hf-hub:ID, random:NAME[:SEED] or pixels. Under torchrun the same command
-    uses all its processes.
+    fingerprint, timm:NAME, hf-hub:ID, random:NAME[:SEED], pixels, or MODULE:FUNCTION, which returns
+    a network of your own. Under torchrun the same command uses all its processes.
 
     Examples:
       sslens compare dino_vitb16 mae_vitb16 runs/mine --images photos

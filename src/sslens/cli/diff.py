@@ -44,8 +44,8 @@ class Command:
     """Two models as sslens compare takes them, but no fingerprints; more are held against the
     first."""
     images: str | None = None
-    """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or
-    scenes[:SEED[:COUNT]]."""
+    """A folder (a class a subfolder, or flat), an index FILE.csv[:SPLIT] (path, label, split), an
+    .npz file, cifar10[:val|:train], or scenes[:SEED[:COUNT]]."""
     bank: str | None = None
     """Labelled images that vote in k-NN; each image is classified by the others unless given."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common(limit=1024)

@@ -10,6 +10,7 @@ import tyro
 
 from sslens.arguments.options import Text
 from sslens.arguments.spelling import as_option
+from sslens.counts import spell_count
 
 GROUP = "begin"
 
@@ -61,7 +62,7 @@ def run(command: Command, line: str, say: Text) -> int | None:
         from sslens.zoo.extracting import extract_weights
 
         count = extract_weights(zoo.find_file(Path(file)), command.extract)
-        say(f"Wrote {count:,} tensors to {command.extract}.")
+        say(f"Wrote {spell_count(count, 'tensor')} to {command.extract}.")
         file = str(command.extract)
     diagnosis = doctor.examine(
         file,

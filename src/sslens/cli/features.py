@@ -40,10 +40,10 @@ class Command:
 
     model: tyro.conf.Positional[str]
     """As sslens compare takes it: the name of a card, a file, a folder of sslens pretrain,
-    timm:NAME or random:NAME[:SEED]."""
+    timm:NAME, random:NAME[:SEED] or MODULE:FUNCTION."""
     images: str
-    """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or
-    scenes[:SEED[:COUNT]]."""
+    """A folder (a class a subfolder, or flat), an index FILE.csv[:SPLIT] (path, label, split), an
+    .npz file, cifar10[:val|:train], or scenes[:SEED[:COUNT]]."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The folder; what it holds already of the same features is not computed again."""
     taps: tuple[str, ...] = ()

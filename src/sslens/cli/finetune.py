@@ -65,11 +65,11 @@ class Command:
     """
 
     model: tyro.conf.Positional[str]
-    """A card's name, a checkpoint file, a folder of sslens pretrain, timm:NAME, or
-    random:NAME[:SEED]."""
+    """A card's name, a checkpoint file, a folder of sslens pretrain, timm:NAME,
+    random:NAME[:SEED] or MODULE:FUNCTION."""
     images: str
-    """Labelled images: a folder with a subfolder a class, an .npz file, cifar10:train, or
-    scenes[:SEED[:COUNT]]."""
+    """Labelled images: a folder with a subfolder a class, an index FILE.csv[:SPLIT] (path, label,
+    split), an .npz file, cifar10:train, or scenes[:SEED[:COUNT]]."""
     val: str | None = None
     """Labelled images held out, of the same classes."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()

@@ -45,8 +45,8 @@ class Command:
     ]
     """Models as sslens compare takes them; no fingerprints."""
     images: str | None = None
-    """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or
-    scenes[:SEED[:COUNT]]."""
+    """A folder (a class a subfolder, or flat), an index FILE.csv[:SPLIT] (path, label, split), an
+    .npz file, cifar10[:val|:train], or scenes[:SEED[:COUNT]]."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common(limit=1024)
     transforms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[=STRENGTH] ...")] = ()
     """What is done to the images; the first eleven at their usual strengths unless given."""

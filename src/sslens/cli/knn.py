@@ -35,8 +35,8 @@ class Command:
     model: tyro.conf.Positional[str]
     """As sslens compare takes it, or a folder of sslens features."""
     images: str | None = None
-    """Labelled images to classify: a folder (a class a subfolder), an index FILE.csv[:SPLIT], an
-    .npz file, cifar10[:val|:train], scenes[:SEED[:COUNT]]."""
+    """Labelled images to classify: a folder (a class a subfolder), an index FILE.csv[:SPLIT]
+    (path, label, split), an .npz file, cifar10[:val|:train], scenes[:SEED[:COUNT]]."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
     bank: str | None = None
     """Labelled images whose neighbours vote, or a folder of their features; without it each image

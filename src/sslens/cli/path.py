@@ -8,6 +8,7 @@ import tyro
 
 from sslens.arguments.answers import Reply
 from sslens.arguments.options import Text
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.paths.order import SUFFIXES, CheckpointOrder, order_checkpoints, require_two
 
@@ -97,7 +98,7 @@ def describe_order(order: CheckpointOrder) -> str:
         names = [*names[: LISTED // 2], f"{len(names) - LISTED} more", *names[-LISTED // 2 :]]
     how = "by the numbers in their names" if order.sorted else "as given"
     lines = [
-        f"path      {len(paths)} checkpoints, from {paths[0]} to {paths[-1]}",
+        f"path      {spell_count(len(paths), 'checkpoint')}, from {paths[0]} to {paths[-1]}",
         f"order     {how}: {', '.join(names)}",
     ]
     if order.left_out:

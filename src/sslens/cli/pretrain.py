@@ -29,6 +29,7 @@ from sslens.arguments.watching import (
     require_trackers,
     write_report,
 )
+from sslens.counts import spell_count
 from sslens.errors import InputError, nearest
 from sslens.find import names
 from sslens.slurm import Slurm
@@ -73,7 +74,8 @@ class Command:
         ),
     ]
     images: str
-    """A folder, an .npz file, cifar10:train, or scenes[:SEED[:COUNT]]."""
+    """A folder, an index FILE.csv[:SPLIT] (path, label, split), an .npz file, cifar10:train, or
+    scenes[:SEED[:COUNT]]."""
     arch: str
     """vit_SIZE_patchP_S: SIZE is nano, mini, tiny, small, base, large or huge; P the patch and S
     the image size in pixels. For dino, moco-v3 and supervised also resnet18 to resnet152, for fcmae
@@ -126,7 +128,8 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     if held_out and first:
         overlap = describe_overlap(held_out, images, learnt=hasattr(settings, "classes"))
         votes = f" ({held_out.describe_votes()})"
-        say(f"k-NN on {len(held_out.queries):,} images by {len(held_out.bank):,}{votes}{overlap}")
+        queries, bank = spell_count(len(held_out.queries), "image"), f"{len(held_out.bank):,}"
+        say(f"k-NN on {queries} by {bank}{votes}{overlap}")
     if first:
         doubt_small(images, parse(command.arch).image_size)
     if common.dry_run:

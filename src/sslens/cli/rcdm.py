@@ -87,8 +87,8 @@ class Train:
     ]
     """Models as sslens compare takes them; several share one generator."""
     images: str
-    """A folder (a class a subfolder, or flat), an .npz file, cifar10:train, or
-    scenes[:SEED[:COUNT]]."""
+    """A folder (a class a subfolder, or flat), an index FILE.csv[:SPLIT], an .npz file,
+    cifar10:train, or scenes[:SEED[:COUNT]]."""
     val: str | None = None
     """Images held out."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()

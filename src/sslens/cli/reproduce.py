@@ -9,6 +9,7 @@ import tyro
 from sslens.arguments.answers import Reply, read_rows
 from sslens.arguments.options import Common, Text
 from sslens.errors import InputError
+from sslens.settings_file import require_one_value
 
 if TYPE_CHECKING:
     from sslens.study.reproduce_request import ReproduceRequest
@@ -117,12 +118,13 @@ def check(command: Command) -> "ReproduceRequest":
 
 def _split(models: tuple[str, ...]) -> dict[str, str]:
     """Read ROLE=MODEL."""
-    sources = {}
+    sources: dict[str, str] = {}
     for one in models:
         role, equals, source = one.partition("=")
         if not equals or not source:
             raise InputError(
                 f'"{one}" is no model in a role: give ROLE=MODEL, such as mae-ft=runs/mae-ft.'
             )
+        require_one_value(sources.items(), role, source)
         sources[role] = source
     return sources

@@ -12,6 +12,7 @@ from sslens.capture import Features
 from sslens.comparisons.inputs import CLASSES
 from sslens.comparisons.readings import find_usual
 from sslens.comparisons.rows import Row, make_results
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.probes import knn
 from sslens.probes.splits import draw_third
@@ -280,7 +281,7 @@ def choose_ks(ks: Sequence[int], bank: int) -> tuple[int, ...]:
     chosen = tuple(sorted({k for k in ks if 1 <= k <= bank}))
     if not chosen:
         raise InputError(
-            f"{min(ks)} neighbours cannot be chosen among {bank} images",
+            f"{min(ks)} neighbours cannot be chosen among {spell_count(bank, 'image')}",
             mend=f"give {{k}} between 1 and {bank}",
         )
     return chosen

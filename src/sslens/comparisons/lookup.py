@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from sslens.errors import InputError, nearest
+from sslens.counts import spell_count
+from sslens.errors import InputError, do_all, nearest
 from sslens.find import names
 from sslens.statistics.estimate import Estimate
 from sslens.table import Results
@@ -173,8 +174,9 @@ class Place:
             return chosen[0]
         if fitting:
             raise InputError(
-                f"{len(fitting)} tables of {self.analysis} have {', '.join(sorted(wanted))}: say"
-                f" which, such as {self.analysis}/{fitting[0]} ({', '.join(fitting)})."
+                f"{spell_count(len(fitting), 'table')} of {self.analysis} have"
+                f" {', '.join(sorted(wanted))}: say which, such as {self.analysis}/{fitting[0]}"
+                f" ({', '.join(fitting)})."
             )
         every = dict.fromkeys(column for own in columns.values() for column in own)
         self._require_columns(every, self.analysis)
@@ -186,9 +188,12 @@ class Place:
 
     def _require_columns(self, columns: Iterable[str], what: str) -> None:
         listed = [str(column) for column in columns]
-        for column in (self.column, *self.where):
+
+        def require(column: str) -> None:
             if column not in listed:
                 raise InputError(f'{what} has no column "{column}": {nearest(column, listed)}')
+
+        do_all(require, (self.column, *self.where))
 
     def _choose_rows(self, rows: "pd.DataFrame", what: str) -> "tuple[pd.DataFrame, Where]":
         """The one row that is meant, and the usual values that chose it."""
@@ -212,7 +217,8 @@ class Place:
         supposed = _name_pooling(supposed, rows)
         if len(rows) > 1:
             raise InputError(
-                f"{len(rows)} rows of {what} fit {describe(self.where) or 'nothing said'}",
+                f"{spell_count(len(rows), 'row')} of {what} fit"
+                f" {describe(self.where) or 'nothing said'}",
                 mend=f"say also {_tell_apart(rows, self.column)}",
             )
         return rows, supposed

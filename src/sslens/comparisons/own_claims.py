@@ -172,7 +172,7 @@ class OwnClaim:
         members = self._list_members(found, contrast)
         controls = self._list_controls(found)
         supposed = dict.fromkeys(describe(one.supposed) for one in found.values() if one.supposed)
-        why = f"as usual {' and '.join(supposed)}" if supposed else ""
+        why = f"by default {' and '.join(supposed)}" if supposed else ""
         verdict = reach_verdict(self.name, [part], members=members, controls=controls, why=why)
         return replace(verdict, words=self.words.strip().removesuffix(".") + ".")
 

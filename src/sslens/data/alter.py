@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.data.colour import GaussianBlur, _adjust_contrast_, _grey, _turn_hue_
 from sslens.data.transform_names import (
     STRENGTHS,
@@ -137,7 +138,9 @@ class Transform:
                 images of this size.
         """
         if len(ids) != len(images):
-            raise InputError(f"{len(images)} images have {len(ids)} ids: give one an image.")
+            raise InputError(
+                f"{len(images)} images have {spell_count(len(ids), 'id')}: give one an image."
+            )
         self.require_side(images.shape[-1])
         parameters = self.parameters(ids, images.shape[-1])
         if self.name not in SWITCHES:

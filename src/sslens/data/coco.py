@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int64
 from PIL import Image
 
+from sslens.counts import spell_count
 from sslens.data.coco_file import COCO_CATEGORIES, Annotations, CocoFile, find_faults, read_coco
 from sslens.data.detections import DetectionSet, find_categories
 from sslens.data.folders import FolderImages, OnBad, Progress, check
@@ -76,8 +77,8 @@ def open_coco(
     if wrong and on_bad == "stop":
         name, why = wrong[0]
         raise InputError(
-            f"{len(wrong)} of {len(checked)} images of {folder} differ from {path}: the first is"
-            f" {name} ({why})",
+            f"{len(wrong)} of {spell_count(len(checked), 'image')} of {folder} differ from {path}:"
+            f" the first is {name} ({why})",
             mend="give the images that were annotated, or leave such images out with {on_bad=skip}",
         )
     names, taken = _choose_categories(file, chosen, categories)
@@ -101,8 +102,8 @@ def _choose_annotations(
             for fault, count in counts.most_common()
         ]
         raise InputError(
-            f"{file.path}: of {len(faults)} annotations {sum(counts.values())} cannot be used:"
-            f" {'; '.join(clauses)}",
+            f"{file.path}: of {spell_count(len(faults), 'annotation')} {sum(counts.values())}"
+            f" cannot be used: {'; '.join(clauses)}",
             mend="correct them, or leave such annotations out with {on_bad=skip}",
         )
     good = np.array([row for row, fault in enumerate(faults) if fault is None], np.int64)
@@ -117,8 +118,8 @@ def _find_images(file: CocoFile, files: FolderImages, on_bad: OnBad) -> ImageSet
     if missing and (on_bad == "stop" or not rows):
         near = nearest(missing[0], files.ids) if files.ids else "it holds no image"
         raise InputError(
-            f"{len(missing)} of the {len(file.file_names)} images of {file.path} are not in"
-            f" {files.root}: the first is {missing[0]} ({near.rstrip('?')})",
+            f"{len(missing)} of the {spell_count(len(file.file_names), 'image')} of {file.path}"
+            f" are not in {files.root}: the first is {missing[0]} ({near.rstrip('?')})",
             mend="give the folder of these images"
             + (", or leave such images out with {on_bad=skip}" if rows else ""),
         )
@@ -182,8 +183,8 @@ def _require_objects(images: ImageSet, path: Path, wanted: Sequence[str] | None)
     if not images.objects.count(images.rows):
         of = "" if wanted is None else f" of the categories {', '.join(wanted)}"
         raise InputError(
-            f"{path} holds no object{of} in its {len(images)} images: give annotations with"
-            " objects."
+            f"{path} holds no object{of} in its {spell_count(len(images), 'image')}: give"
+            " annotations with objects."
         )
 
 

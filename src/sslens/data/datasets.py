@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 from PIL import Image
 
+from sslens.counts import spell_count
 from sslens.data.decoding import explain_error, to_rgb
 from sslens.data.images import MOST_CLASSES, ImageSet
 from sslens.errors import InputError
@@ -57,7 +58,10 @@ def from_dataset(
     name = _name(dataset)
     count = _count(dataset, name)
     if ids is not None and len(ids) != count:
-        raise InputError(f"{name}: {count} images, but {len(ids)} ids: one an image.")
+        raise InputError(
+            f"{name}: {spell_count(count, 'image')}, but {spell_count(len(ids), 'id')}: one an"
+            " image."
+        )
     source = DatasetImages(dataset, name)
     made = [f"{row:06d}" for row in range(count)] if ids is None else list(map(str, ids))
     doubts = (

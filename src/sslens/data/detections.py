@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from PIL import Image
 
+from sslens.counts import spell_count
 from sslens.data.images import ImageSet
 from sslens.data.targets import ObjectSource, Targets
 from sslens.errors import InputError, nearest
@@ -54,7 +55,7 @@ class DetectionSet:
     def __repr__(self) -> str:
         count = len(self.categories)
         return (
-            f"<DetectionSet {self.name}: {len(self)} images,"
+            f"<DetectionSet {self.name}: {spell_count(len(self), 'image')},"
             f" {count} categor{'y' if count == 1 else 'ies'}>"
         )
 
@@ -127,8 +128,8 @@ class DetectionSet:
         count = round(share * len(self))
         if not 0 < count < len(self):
             raise InputError(
-                f"{self.name} has {len(self)} images, of which {share:g} are {count}: give a share"
-                " that leaves an image in both parts."
+                f"{self.name} has {spell_count(len(self), 'image')}, of which {share:g} are"
+                f" {count}: give a share that leaves an image in both parts."
             )
         order = self.sample(None, seed)
         return order.take(range(count)), order.take(range(count, len(self)))

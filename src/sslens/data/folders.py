@@ -19,6 +19,7 @@ from typing import Literal, Protocol, final, runtime_checkable
 import numpy as np
 from PIL import Image
 
+from sslens.counts import spell_count
 from sslens.data.decoding import decode, explain_error, verify
 from sslens.data.images import ImageSet
 from sslens.data.layout import describe_layout, find_classes, require_no_splits
@@ -139,7 +140,7 @@ def check(images: ImageSet, on_bad: OnBad = "stop", progress: Progress | None = 
     if len(bad) == len(images):
         where = source.root if isinstance(source, FolderImages) else images.name
         raise InputError(
-            f"None of the {len(images)} images of {where} can be decoded, "
+            f"None of the {spell_count(len(images), 'image')} of {where} can be decoded, "
             f"beginning with {names[row]} ({why}): give a folder of readable images."
         )
     good = images.take([at for at, row in enumerate(rows) if row not in bad])
@@ -153,7 +154,7 @@ def _describe_bad(source: Examined, bad: Mapping[int, str], count: int) -> str:
     if len(named) == 1:
         return named[0]
     more = f"; and {len(named) - NAMED:,} more" if len(named) > NAMED else ""
-    return f"{len(named):,} of {count:,} images: {'; '.join(named[:NAMED])}{more}"
+    return f"{len(named):,} of {spell_count(count, 'image')}: {'; '.join(named[:NAMED])}{more}"
 
 
 @final

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
+from sslens.counts import spell_count
 from sslens.data.left_out import LeftOut, describe_left_out
 from sslens.data.stratified import choose_stratified
 from sslens.data.targets import ObjectSource
@@ -158,7 +159,7 @@ class ImageSet:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        classes = f", {len(self.classes)} classes" if self.labels is not None else ""
+        classes = f", {spell_count(len(self.classes), 'class')}" if self.labels is not None else ""
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         left_out = sum(one.count for one in self.left_out)
         others = f", {left_out} files left out (see notes)" if left_out else ""
@@ -193,7 +194,7 @@ class ImageSet:
         if left:
             faults = ", ".join(f"{count} {fault}" for fault, count in left)
             total = sum(count for _, count in left)
-            notes.append(f"{total} annotations of {self.name} were left out: {faults}.")
+            notes.append(f"{spell_count(total, 'annotation')} of {self.name} left out: {faults}.")
         if self.skipped:
             # an annotated image may also be missing, or have another size than was annotated
             wrong = "could not be decoded" if self.objects is None else "could not be used"

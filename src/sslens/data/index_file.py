@@ -12,6 +12,7 @@ from typing import final
 import numpy as np
 
 from sslens import whole_file
+from sslens.counts import spell_count
 from sslens.data.folders import FolderImages
 from sslens.data.images import ImageSet
 from sslens.data.sources import one_name
@@ -123,7 +124,8 @@ def _read_table(path: Path) -> tuple[list[IndexRow], Sequence[str], Mapping[str,
                 continue
             if any(cells[len(header) :]):
                 raise InputError(
-                    f"{path} has {len(cells)} cells in line {lines.line_num}, and {len(header)} in"
+                    f"{path} has {spell_count(len(cells), 'cell')} in line {lines.line_num}, and"
+                    f" {len(header)} in"
                     f' its first: put quotes around what holds "{delimiter}".'
                 )
             values = [
@@ -200,8 +202,8 @@ def _choose_split(path: Path, rows: list[IndexRow], split: str | None) -> list[I
         listed = ", ".join(f"{name or 'none'} ({count:,})" for name, count in counts.most_common(8))
         first = next(name for name, _ in counts.most_common() if name)
         raise InputError(
-            f"{path} has images of {len(counts)} splits: {listed}: choose one, such as"
-            f" {path}:{first}."
+            f"{path} has images of {spell_count(len(counts), 'split')}: {listed}: choose one, such"
+            f" as {path}:{first}."
         )
     return rows
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 
 #: folders below a folder, by their paths, with the number of images in each itself
@@ -76,7 +77,8 @@ def describe_layout(path: Path, folders: Folders, ids: Sequence[str]) -> tuple[s
         return (
             f"The images of {path} have no classes, because {ids[0]}"
             f"{f' and {count - 1:,} more lie' if count > 1 else ' lies'} beside the"
-            f" {len(tops) - 1:,} folders: if these are classes, move such images into them.",
+            f" {spell_count(len(tops) - 1, 'folder')}: if these are classes, move such images into"
+            " them.",
         )
     if len(tops) == 1:
         meant = _find_meant(filled)
@@ -127,7 +129,7 @@ def _describe_nested(path: Path, filled: Folders, tops: Sequence[str]) -> tuple[
     parts = all(is_split(name) for top in nested for name in inside[top])
     what = (
         f"{len(tops):,} classes were taken, the folders of {path}, such as {nested[0]}; they hold"
-        f" {every:,} folders of images, such as {example}"
+        f" {spell_count(every, 'folder')} of images, such as {example}"
     )
     if parts:
         return (

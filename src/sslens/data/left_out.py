@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import final
 
+from sslens.counts import spell_count
 from sslens.data.sources import HEIC, has_heic
 
 #: endings that a sentence lists; of more it says how many there are
@@ -69,7 +70,7 @@ def describe_left_out(name: str, left_out: Iterable[LeftOut]) -> str:
         return ""
     listed = ", ".join(map(str, every[:NAMED]))
     rest = sum(one.count for one in every[NAMED:])
-    more = f", and {rest:,} of {len(every) - NAMED} more kinds" if rest else ""
+    more = f", and {rest:,} of {spell_count(len(every) - NAMED, 'more kind')}" if rest else ""
     files = "1 file of {} is no image" if total == 1 else f"{total:,} files of {{}} are no images"
     return f"{files.format(name)} of the set: {listed}{more}."
 

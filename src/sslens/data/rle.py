@@ -12,6 +12,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 
 #: pixels of an image up to which a mask is decoded whole (16 MB); beyond, pixels are looked up
@@ -63,7 +64,7 @@ class Rle:
         total = sum(self.counts.tolist())  # whole numbers that cannot wrap around
         if total != pixels or (self.counts < 0).any():
             raise InputError(
-                f"A mask's runs are {total} pixels long together, and its image has"
+                f"A mask's runs are {spell_count(total, 'pixel')} long together, and its image has"
                 f" {self.height} × {self.width}: make the mask for its image."
             )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, final
 
 from PIL import Image
 
+from sslens.counts import spell_count
 from sslens.data.images import ImageSet
 from sslens.data.painting import Pictures
 from sslens.data.scenes import CLASSES, VERSION, factors, labels, render
@@ -63,7 +64,8 @@ def scene_images(count: int, seed: int = 0, start: int = 0) -> ImageSet:
     """
     if count < 1 or start < 0:
         raise InputError(
-            f"{count} scenes from {start} on: ask for at least 1, from a start of at least 0."
+            f"{spell_count(count, 'scene')} from {start} on: ask for at least 1, from a start of at"
+            " least 0."
         )
     rows = range(start, start + count)
     ids = tuple(f"scenes-v{VERSION}/seed{seed}/{row:06d}" for row in rows)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from sslens.counts import spell_count
 from sslens.data.detections import DetectionSet
 from sslens.data.images import ImageSet
 from sslens.data.scenes import CLASSES, VERSION, detection_scene
@@ -71,8 +72,8 @@ def scene_objects(count: int, seed: int = 0, start: int = 0) -> DetectionSet:
     """
     if count < 1 or start < 0 or seed < 0:
         raise InputError(
-            f"{count} scenes of seed {seed} from {start} on: ask for at least 1, from a start and"
-            " with a seed of at least 0."
+            f"{spell_count(count, 'scene')} of seed {seed} from {start} on: ask for at least 1,"
+            " from a start and with a seed of at least 0."
         )
     name = f"scenes-detection-v{VERSION}"
     ids = tuple(f"{name}/seed{seed}/{row:06d}" for row in range(start, start + count))

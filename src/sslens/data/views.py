@@ -20,6 +20,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.data.colour import (
     ColorJitter,
     GaussianBlur,
@@ -293,6 +294,6 @@ def _check_rows(given: int, rows: slice, total: int) -> None:
     wanted = len(range(total)[rows])
     if given != wanted:
         raise InputError(
-            f"There are {given} images for rows {rows.start} to {rows.stop} of {total}; give"
-            f" {wanted}."
+            f"{spell_count(given, 'image')} for rows {rows.start} to {rows.stop} of"
+            f" {total}; give {wanted}."
         )

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.errors import InputError, nearest
 
 #: what is done to each model's features before they enter the network
@@ -82,8 +83,8 @@ class Adapters:
         for model, values in features.items():
             if len(values) < 2:
                 raise InputError(
-                    f"There are features of {len(values)} images of {model}: adapters are"
-                    " measured on two or more."
+                    f"There are features of {spell_count(len(values), 'image')} of {model}:"
+                    " adapters are measured on two or more."
                 )
             if not values.isfinite().all():
                 raise InputError(f"Features of {model} are not finite: give other features.")
@@ -122,8 +123,9 @@ class Adapters:
         mean, scale = self.means[model], self.scales[model]
         if features.shape[1] != len(mean):
             raise InputError(
-                f"The features have {features.shape[1]} numbers for each image, and the generator"
-                f" takes {len(mean)} of {model}: give the features that it was trained with."
+                f"The features have {spell_count(features.shape[1], 'number')} for each image, and"
+                f" the generator takes {len(mean)} of {model}: give the features that it was"
+                " trained with."
             )
         centred = features.float() - mean.to(features.device)
         scale = scale.to(features.device)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.diffusion.likelihood import diverge, log_likelihood
 from sslens.diffusion.process import Network
 from sslens.diffusion.respacing import choose_times
@@ -187,8 +188,8 @@ class Chain:
         output = network(noisy, self.visited.to(numbers.device)[numbers], condition)
         if output.shape[1] != 2 * noisy.shape[1]:
             raise InputError(
-                f"The network puts out {output.shape[1]} channels: Gaussian diffusion learns"
-                f" variances and wants {2 * noisy.shape[1]}."
+                f"The network puts out {spell_count(output.shape[1], 'channel')}: Gaussian"
+                f" diffusion learns variances and wants {2 * noisy.shape[1]}."
             )
         return output.to(noisy.dtype)
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.diffusion.process import Draws, Fresh, Network
 from sslens.errors import InputError, nearest
 
@@ -203,8 +204,8 @@ def predict_image(
     output = network(noisy, NOISIEST * (1 - times), condition)
     if output.shape != noisy.shape:
         raise InputError(
-            f"The network puts out {output.shape[1]} channels: flow matching learns no variances"
-            f" and wants {noisy.shape[1]}."
+            f"The network puts out {spell_count(output.shape[1], 'channel')}: flow matching learns"
+            f" no variances and wants {noisy.shape[1]}."
         )
     return output.to(noisy.dtype)
 

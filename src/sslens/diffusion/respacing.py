@@ -2,6 +2,7 @@
 
 import itertools
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 
 #: what begins the steps of DDIM
@@ -72,7 +73,8 @@ def _stride(times: int, count: int) -> tuple[int, ...]:
     counts = {-(-times // stride) for stride in range(1, times)}
     near = min(counts, key=lambda other: (abs(other - count), other))
     raise InputError(
-        f"No whole stride visits {count} of {times} times: the nearest that one visits is {near}",
+        f"No whole stride visits {count} of {spell_count(times, 'time')}: the nearest that one"
+        f" visits is {near}",
         mend=f"give {{steps={DDIM}{near}}}",
     )
 

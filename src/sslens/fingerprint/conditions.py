@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from sslens.counts import spell_count
 from sslens.errors import Caution, InputError, require_type
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class Conditions:
     def __repr__(self) -> str:
         images = self.images
         return (
-            f"<Conditions of {self.name}: {images['count']:,} images of {images['name']} in"
-            f" {len(self.sizes)} minibatches, {self.precision}>"
+            f"<Conditions of {self.name}: {spell_count(images['count'], 'image')} of"
+            f" {images['name']} in {spell_count(len(self.sizes), 'minibatch')}, {self.precision}>"
         )
 
     @classmethod
@@ -97,7 +98,8 @@ class Conditions:
         }
         if grams.ids != self.ids:
             raise InputError(
-                f"Grams of {grams.model} over {len(grams.ids)} images: not these conditions'",
+                f"Grams of {grams.model} over {spell_count(len(grams.ids), 'image')}: not these"
+                " conditions'",
                 mend="give the conditions of their pass as {conditions}",
             )
         if any(grams.key.get(name) != value for name, value in shown.items()):
@@ -183,17 +185,20 @@ def _images(a: Conditions, b: Conditions) -> Difference | None:
     if apart:
         owner = a if apart[0] in set(a.ids) else b
         difference = (
-            f"{len(apart):,} ids differ, first {apart[0]}, which only {owner.name} has seen"
+            f"{spell_count(len(apart), 'id', 'differ')}, first {apart[0]}, which only {owner.name}"
+            " has seen"
         )
         if a.images["name"] != b.images["name"]:
             difference += (
-                f" ({a.name} saw {len(a.ids):,} images of {a.images['name']}, {b.name}"
+                f" ({a.name} saw {spell_count(len(a.ids), 'image')} of {a.images['name']}, {b.name}"
                 f" {len(b.ids):,} of {b.images['name']})"
             )
         elif _seeds_differ(a, b):
             difference += f" (they were drawn with seeds {a.plan['seed']} and {b.plan['seed']})"
         elif len(a.ids) != len(b.ids):
-            difference += f" ({a.name} saw {len(a.ids):,} images, {b.name} {len(b.ids):,})"
+            difference += (
+                f" ({a.name} saw {spell_count(len(a.ids), 'image')}, {b.name} {len(b.ids):,})"
+            )
         return f"{difference}.", "make both over the same images, with the same {limit} and {seed}"
     if a.images["content"] != b.images["content"]:
         return (

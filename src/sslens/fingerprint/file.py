@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from sslens import __version__
+from sslens.counts import spell_count
 from sslens.errors import InputError, make_line, nearest, require_type
 from sslens.fingerprint.conditions import Conditions
 from sslens.fingerprint.header import ENTRY, FORMAT, is_fingerprint, read_header
@@ -118,8 +119,8 @@ class Fingerprint:
     def __repr__(self) -> str:
         images = self.images
         return (
-            f"<Fingerprint {self.name}: tokens {', '.join(self.grams)}, {images['count']:,} images"
-            f" of {images['name']}>"
+            f"<Fingerprint {self.name}: tokens {', '.join(self.grams)},"
+            f" {spell_count(images['count'], 'image')} of {images['name']}>"
         )
 
     @property
@@ -358,7 +359,7 @@ def describe(path: Path | str) -> str:
         ),
         "seen as": f"{part}, forward pass in {shown.precision}",
         "minibatches": (
-            f"{len(shown.sizes)} of {shown.plan['batch']} images"
+            f"{len(shown.sizes)} of {spell_count(shown.plan['batch'], 'image')}"
             + (f", seed {shown.plan['seed']}" if shown.plan["seed"] is not None else "")
         ),
         "stored": f"{path.stat().st_size / 1e6:.2f} MB, {fingerprint.dtype}: {fingerprint.note}",

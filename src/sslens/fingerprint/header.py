@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sslens import __version__, tensor_file
+from sslens.counts import spell_count
 from sslens.data.imagenet import MOST
 from sslens.errors import InputError, is_whole
 from sslens.whole_file import open_regular
@@ -83,8 +84,9 @@ def read_header(path: Path) -> Mapping[str, Any]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path} is no whole safetensors file ({path.stat().st_size:,} bytes), so no"
-            " fingerprint can be read from it: copy it again, or make it with sslens fingerprint."
+            f"{path} is no whole safetensors file ({spell_count(path.stat().st_size, 'byte')}), so"
+            " no fingerprint can be read from it: copy it again, or make it with sslens"
+            " fingerprint."
         ) from error
     if ENTRY not in entries:
         raise InputError(

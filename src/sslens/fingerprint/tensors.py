@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sslens.counts import spell_count
 from sslens.errors import InputError, is_whole
 from sslens.fingerprint.header import refuse_damaged
 from sslens.store import digest
@@ -35,7 +36,7 @@ def load_tensors(path: Path) -> "dict[str, Tensor]":
     except (Unreadable, OSError) as error:
         raise InputError(
             f"{path} is a fingerprint, but was cut off in writing or copying"
-            f" ({path.stat().st_size:,} bytes; {error}): copy it again."
+            f" ({spell_count(path.stat().st_size, 'byte')}; {error}): copy it again."
         ) from error
 
 
@@ -69,7 +70,8 @@ def unpack_ids(
     if not sizes or min(sizes) < 1 or not sum(sizes) == len(ids) == len(set(ids)) == count:
         refuse_damaged(
             path,
-            f"it has {len(ids):,} ids for {count:,} images in minibatches of {sum(sizes):,} in all",
+            f"it has {spell_count(len(ids), 'id')} for {spell_count(count, 'image')} in"
+            f" minibatches of {sum(sizes):,} in all",
         )
     starts = itertools.accumulate(sizes[:-1], initial=0)
     minibatches = [ids[start : start + size] for start, size in zip(starts, sizes, strict=True)]
@@ -124,7 +126,9 @@ def unpack_grams(
             )
     stored = tensors[f"triangles/{tokens}"]
     if rows * len(sizes) * max(sizes) ** 2 > PADDED * stored.numel() + ALL_IDS:
-        refuse_damaged(path, f"its minibatches are of {min(sizes):,} to {max(sizes):,} images")
+        refuse_damaged(
+            path, f"its minibatches are of {min(sizes):,} to {spell_count(max(sizes), 'image')}"
+        )
     if header["dtype"] == "float16":
         stored = triangles.restore(
             stored, tensors[f"scale/{tokens}"], tensors[f"offset/{tokens}"], sizes

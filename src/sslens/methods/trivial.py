@@ -7,6 +7,8 @@ from typing import final
 import numpy as np
 from jaxtyping import Int64
 
+from sslens.counts import spell_count
+
 
 @final
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def guess_classes(labels: Int64[np.ndarray, " image"], smoothing: float, mend: s
     classes = len(counts)
     mean = (1 - smoothing) * counts / len(labels) + smoothing / classes
     known = mean[mean > 0]
-    words = f"guessing among {classes:,} classes"
+    words = f"guessing among {spell_count(classes, 'class')}"
     words += f", ln {classes:,}" if counts.min() == counts.max() else " by how often they come"
     return TrivialLoss(float(-(known * np.log(known)).sum()), words, mend)
 
@@ -90,6 +92,7 @@ def rank_alike(keys: int, scale: float) -> TrivialLoss:
     """
     return TrivialLoss(
         scale * math.log(keys),
-        f"finding the {keys:,} images of a step equally alike, {scale:g} · ln {keys:,}",
+        f"finding the {spell_count(keys, 'image')} of a step equally alike, {scale:g} · ln"
+        f" {keys:,}",
         "A lower base_lr, a longer warmup and a larger batch_size usually help.",
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from sslens.counts import spell_count
 from sslens.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class CNNArch:
             )
         if self.stem == 1 and self.kind == "resnet" and self.widths[0] % 2:
             raise InputError(
-                f"A ResNet with a stem of stride 1 is {self.widths[0]} channels wide at first:"
-                " expected an even number."
+                f"A ResNet with a stem of stride 1 is {spell_count(self.widths[0], 'channel')} wide"
+                " at first: expected an even number."
             )
         if self.image_size < self.patch_size or self.image_size % self.patch_size:
             raise InputError(

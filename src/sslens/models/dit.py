@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.models.unet_blocks import (
     embed_times,
@@ -85,8 +86,8 @@ class DiTShape:
             )
         if self.width % self.heads:
             raise InputError(
-                f"A width of {self.width} cannot be cut into {self.heads} heads: expected a"
-                " multiple."
+                f"A width of {self.width} cannot be cut into {spell_count(self.heads, 'head')}:"
+                " expected a multiple."
             )
 
     @property

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.models.channel_norm import ChannelNorm, ConvNorm
 from sslens.models.doubling import Doubling
@@ -173,8 +174,8 @@ def halve(x: Float[Tensor, "image channel row column"]) -> Float[Tensor, "image 
 def _require_map(x: Tensor, dim: int) -> None:
     if x.shape[1] != dim:
         raise InputError(
-            f"The pyramid is for maps of {dim} channels, and this one has {x.shape[1]}: blocks that"
-            " are concatenated count with the width of each."
+            f"The pyramid is for maps of {spell_count(dim, 'channel')}, and this one has"
+            f" {x.shape[1]}: blocks that are concatenated count with the width of each."
         )
     if min(x.shape[2:]) < 2:
         raise InputError(

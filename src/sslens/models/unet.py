@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sslens.counts import spell_count
 from sslens.errors import InputError, nearest
 from sslens.models.unet_blocks import (
     GROUPS,
@@ -107,7 +108,7 @@ class UNetShape:
         for side in self.attention:
             if side not in self.sides:
                 raise InputError(
-                    f"No map has {side} places a side: the maps have"
+                    f"No map has {spell_count(side, 'place')} a side: the maps have"
                     f" {', '.join(map(str, self.sides))}",
                     mend="give {settings.attention} a list of some of these",
                 )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class ViTArch:
                 " px: the image size must be a multiple of the patch size."
             )
         if self.dim % self.heads:
-            raise InputError(f"A width of {self.dim} cannot be shared by {self.heads} heads.")
+            raise InputError(
+                f"A width of {self.dim} cannot be shared by {spell_count(self.heads, 'head')}."
+            )
 
     @property
     def grid(self) -> int:

@@ -13,6 +13,7 @@ from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 from sslens.models.pyramid import Pyramid, StagePyramid
@@ -165,7 +166,8 @@ def number_blocks(blocks: Sequence[int], count: int, name: str) -> tuple[int, ..
     outside = [block for block in blocks if not -count <= block < count]
     if outside:
         raise InputError(
-            f"{name} has {count} blocks, 0 to {count - 1}, and no block {outside[0]}.",
+            f"{name} has {spell_count(count, 'block')}, 0 to {count - 1}, and no block"
+            f" {outside[0]}.",
             mend="give other {blocks}",
         )
     numbers = tuple(block % count for block in blocks)

@@ -10,6 +10,7 @@ from timm.layers import Attention, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.models.relative import WindowAttention
 
@@ -90,7 +91,9 @@ class WindowedViT(nn.Module):
         super().__init__()
         require_plain(network)
         if window < 0:
-            raise InputError(f"A window cannot be {window} patches wide: give 0 for none, or more.")
+            raise InputError(
+                f"A window cannot be {spell_count(window, 'patch')} wide: give 0 for none, or more."
+            )
         self.patch_embed = network.patch_embed
         self.pos_embed = nn.Parameter(network.pos_embed.data)
         self.norm_pre = network.norm_pre

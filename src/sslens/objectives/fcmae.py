@@ -11,6 +11,7 @@ from PIL import Image
 from timm.models.convnext import ConvNeXt, ConvNeXtBlock
 from torch import Tensor, nn
 
+from sslens.counts import spell_count
 from sslens.data.streams import mask_noise
 from sslens.data.views import mae_views
 from sslens.errors import InputError, nearest
@@ -71,8 +72,8 @@ class Settings:
             )
         if self.decoder_dim < 1 or self.decoder_blocks < 0:
             raise InputError(
-                f"A decoder of {self.decoder_blocks} blocks, {self.decoder_dim} wide, cannot be"
-                " built: give 0 or more and 1 or more."
+                f"A decoder of {spell_count(self.decoder_blocks, 'block')}, {self.decoder_dim}"
+                " wide, cannot be built: give 0 or more and 1 or more."
             )
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from sslens.counts import spell_count
 from sslens.data.streams import mask_noise
 from sslens.data.views import mae_views
 from sslens.errors import InputError
@@ -66,9 +67,9 @@ class Settings:
             or self.decoder_blocks < 0
         ):
             raise InputError(
-                f"A decoder of {self.decoder_blocks} blocks, {self.decoder_dim} wide with"
-                f" {self.decoder_heads} heads cannot be built: its width must be a multiple of its"
-                " heads."
+                f"A decoder of {spell_count(self.decoder_blocks, 'block')}, {self.decoder_dim} wide"
+                f" with {self.decoder_heads} heads cannot be built: its width must be a multiple of"
+                " its heads."
             )
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar, final
 
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.errors import Doubt, InputError, nearest
 from sslens.models.parts import find_block, find_buffer, find_kind_of_layer
 from sslens.paths.memory import ReadBuffer
@@ -235,7 +236,7 @@ def _describe_difference(
         for places in (one, other)
     ]
     return (
-        f"{path} and {there} are not of one architecture: {len(apart)} parameters differ, first"
-        f" {apart[0]} ({shapes[0]} and {shapes[1]}). A path is that of one network: give the"
-        " checkpoints of one run."
+        f"{path} and {there} are not of one architecture:"
+        f" {spell_count(len(apart), 'parameter', 'differ')}, first {apart[0]} ({shapes[0]} and"
+        f" {shapes[1]}). A path is that of one network: give the checkpoints of one run."
     )

@@ -18,6 +18,7 @@ import scipy  # a part of scipy is loaded when it is first used
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.probes.rank import Rankings, tau, tau_by_position
 from sslens.statistics.draws import Draws as Draws
@@ -240,7 +241,7 @@ def agreement(a: Predicted, b: Predicted, ks: Sequence[int], draws: Draws) -> di
     """
     if not len(a.first) == len(b.first) == draws.drawn[0]:
         raise InputError(
-            f"Predictions of {len(a.first)} and of {len(b.first)} images, drawn from"
+            f"Predictions of {len(a.first)} and of {spell_count(len(b.first), 'image')}, drawn from"
             f" {draws.drawn[0]}, are not of the same images."
         )
     return _taus(a, b, ks, draws) | _choices(a, b, draws)

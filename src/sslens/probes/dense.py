@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.probes._axes import Axes, place_labels
 from sslens.probes._path import Trial, Walk
@@ -234,6 +235,6 @@ def _require_labels(labels: PatchLabels, asked: PatchLabels) -> None:
         )
     if labels.classes != asked.classes:
         raise InputError(
-            f"There are {labels.classes} classes to train on and {asked.classes} to choose on:"
-            " count both alike."
+            f"{spell_count(labels.classes, 'class')} to train on and {asked.classes} to"
+            " choose on: count both alike."
         )

@@ -8,6 +8,7 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.probes._nearest import Bank
 from sslens.probes.knn import Scale, standardise
@@ -131,11 +132,11 @@ def _require(queries: Map, dim: int, memory: int, k: int, temperature: float | N
     require_finite(queries)
     if queries.shape[3] != dim:
         raise InputError(
-            f"The queries have {queries.shape[3]} dimensions and the memory {dim}: give maps of one"
-            " tap."
+            f"The queries have {spell_count(queries.shape[3], 'dimension')} and the memory {dim}:"
+            " give maps of one tap."
         )
     if memory < 1 or k < 1 or (temperature is not None and not temperature > 0):
         raise InputError(
-            f"{memory} patches, {k} neighbours and a temperature of {temperature} are not all above"
-            " 0."
+            f"{spell_count(memory, 'patch')}, {spell_count(k, 'neighbour')} and a temperature of"
+            f" {temperature} are not all above 0."
         )

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.probes.ridge import LAMBDAS, ridge
 from sslens.statistics.explained import estimate_r2
@@ -113,8 +114,8 @@ def _require_rows(
     for x, frame in (training, test):
         if len(x) != len(frame):
             raise InputError(
-                f"There are factors of {len(frame):,} images, and features of {len(x):,}: give a"
-                " row an image."
+                f"There are factors of {spell_count(len(frame), 'image')}, and features of"
+                f" {len(x):,}: give a row an image."
             )
     missing = [str(name) for name in training[1].columns if name not in test[1].columns]
     if missing:

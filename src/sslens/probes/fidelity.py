@@ -7,6 +7,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 
 #: numbers of a block of cosines: samples × images × 8 bytes stay under 64 MB
@@ -178,12 +179,12 @@ def _require_sources(
 ) -> None:
     if samples.shape[0] != len(sources) or samples.shape[2] != images.shape[1]:
         raise InputError(
-            f"Samples {list(samples.shape)} of {len(sources)} sources and images"
+            f"Samples {list(samples.shape)} of {spell_count(len(sources), 'source')} and images"
             f" {list(images.shape)} do not fit: give features of one width, and the row of each"
             " source."
         )
     if len(sources) and not 0 <= sources.min() <= sources.max() < len(images):
         raise InputError(
-            f"A source is row {sources.max()} of {len(images)} images: each source must be among"
-            " the images."
+            f"A source is row {sources.max()} of {spell_count(len(images), 'image')}: each source"
+            " must be among the images."
         )

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from sslens.capture.grams import Grams
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.measures.cka import Comparison
 from sslens.probes.ridge import LAMBDAS, ridge
@@ -162,7 +163,8 @@ class LinearMaps:
     ) -> None:
         if min(len(train), len(test)) < 3:
             raise InputError(
-                f"A linear map is fitted to {len(train)} images and tested on {len(test)}",
+                f"A linear map is fitted to {spell_count(len(train), 'image')} and tested on"
+                f" {len(test)}",
                 mend="give three or more on either side",
             )
         _require_finite(features)
@@ -302,7 +304,8 @@ def decode_parameter(
     for rows in (train, test):
         if len(rows) < 2 or (parameters[rows] == parameters[rows[:1]]).all():
             raise InputError(
-                f"The same was done to all of {len(rows)} images: there is nothing to decode",
+                f"The same was done to all of {spell_count(len(rows), 'image')}: there is nothing"
+                " to decode",
                 mend="give more images",
             )
     targets = torch.from_numpy(parameters)

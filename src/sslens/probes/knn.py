@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sslens.capture import Column, Features
 from sslens.capture.gram import CONSTANT
+from sslens.counts import spell_count
 from sslens.data.classes import join_classes, number_classes
 from sslens.errors import InputError, require_type
 from sslens.probes._nearest import Bank
@@ -56,7 +57,8 @@ def neighbours(
     rows = len(bank) - leave_one_out
     if not 1 <= k <= rows:
         raise InputError(
-            f"{k} neighbours cannot be chosen among {rows} images: give k between 1 and {rows}."
+            f"{k} neighbours cannot be chosen among {spell_count(rows, 'image')}: give k between 1"
+            f" and {rows}."
         )
     for name, x in (("queries", queries), ("bank", bank)):
         if len(x) and not torch.isfinite(torch.stack(torch.aminmax(x))).all():

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.probes._axes import Axes, Labelled, find_right, place_labels
 from sslens.probes._path import GAP, Trial, Walk
@@ -190,7 +191,10 @@ def _require(
         )
     for x in features:
         if len(x) != len(labels):
-            raise InputError(f"There are features of {len(x):,} images and {len(labels):,} labels.")
+            raise InputError(
+                f"There are features of {spell_count(len(x), 'image')} and"
+                f" {spell_count(len(labels), 'label')}."
+            )
         if not torch.isfinite(x).all():
             raise InputError(
                 "The features hold values that are not finite: the model or its input is broken."

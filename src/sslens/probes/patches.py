@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, Integer
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 
 #: pixels that are counted at a time, and patches that are looked at at a time
@@ -196,7 +197,9 @@ def find_terciles(objects: Masks) -> tuple[float, float]:
         shares.append(areas.double() / pixels)
     share = torch.cat(shares) if shares else torch.zeros(0)
     if len(share) < 3:
-        raise InputError(f"There are {len(share)} objects: terciles of their sizes need 3 or more.")
+        raise InputError(
+            f"{spell_count(len(share), 'object')}: terciles of their sizes need 3 or more."
+        )
     low, high = torch.quantile(share, torch.tensor([1 / 3, 2 / 3]).to(share)).tolist()
     return low, high
 
@@ -240,9 +243,9 @@ def require_map(maps: Map, labels: PatchLabels) -> None:
     """Refuse a map that is not finite, or of other images or another grid than its labels."""
     if tuple(maps.shape[:3]) != (labels.images, *labels.grid):
         raise InputError(
-            f"A map has {maps.shape[0]:,} images of {maps.shape[1]} × {maps.shape[2]} patches, and"
-            f" the labels {labels.images:,} of {labels.grid[0]} × {labels.grid[1]}: count labels on"
-            " the grid of the map."
+            f"A map has {spell_count(maps.shape[0], 'image')} of {maps.shape[1]} × {maps.shape[2]}"
+            f" patches, and the labels {labels.images:,} of {labels.grid[0]} × {labels.grid[1]}:"
+            " count labels on the grid of the map."
         )
     require_finite(maps)
 
@@ -323,7 +326,10 @@ def _require(
     if min(grid) < 1 or classes < 1:
         raise InputError(f"A grid of {grid[0]} × {grid[1]} and {classes} classes are too few.")
     if ids is not None and len(ids) != len(masks):
-        raise InputError(f"There are {len(ids):,} ids for {len(masks):,} masks: give one an image.")
+        raise InputError(
+            f"{spell_count(len(ids), 'id')} for {spell_count(len(masks), 'mask')}: give"
+            " one an image."
+        )
     if (objects is None) != (edges is None):
         raise InputError(
             "Sizes need both the objects and the edges between sizes: give both or none of them."
@@ -333,7 +339,10 @@ def _require(
     if objects is None:
         return
     if len(objects) != len(masks):
-        raise InputError(f"There are objects of {len(objects):,} images and {len(masks):,} masks.")
+        raise InputError(
+            f"There are objects of {spell_count(len(objects), 'image')} and"
+            f" {spell_count(len(masks), 'mask')}."
+        )
     for row, (mask, instance) in enumerate(zip(masks, objects, strict=True)):
         if mask.shape != instance.shape:
             name = str(row) if ids is None else ids[row]

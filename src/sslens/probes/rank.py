@@ -30,6 +30,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 
 Over = Literal["union", "first"]
@@ -151,9 +152,9 @@ def _require_same(a: Rankings, b: Rankings, k: int) -> None:
     """Refuse rankings of other images or classes, and a k that they do not have."""
     if a.logits.shape != b.logits.shape:
         raise InputError(
-            f"Rankings of {a.logits.shape[0]} images and {a.logits.shape[1]} classes cannot be held"
-            f" against those of {b.logits.shape[0]} images and {b.logits.shape[1]} classes: both"
-            " models need the same."
+            f"Rankings of {spell_count(a.logits.shape[0], 'image')} and {a.logits.shape[1]} classes"
+            f" cannot be held against those of {spell_count(b.logits.shape[0], 'image')} and"
+            f" {spell_count(b.logits.shape[1], 'class')}: both models need the same."
         )
     most = min(a.top.shape[1], b.top.shape[1])
     if not 2 <= k <= most:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 
 
@@ -90,8 +91,8 @@ def folds(
     for label, rows in _order(labels, ids, seed):
         if len(rows) < count:
             raise InputError(
-                f"Class {_name(label, classes)} has {len(rows)} images, and there are {count}"
-                " folds: give fewer folds, or leave that class out."
+                f"Class {_name(label, classes)} has {spell_count(len(rows), 'image')}, and there"
+                f" are {count} folds: give fewer folds, or leave that class out."
             )
         fold[rows] = (first + np.arange(len(rows))) % count
         first = (first + len(rows)) % count  # what one class has more of, another has less of
@@ -114,7 +115,8 @@ def _order(
 ) -> list[tuple[int, Int64[np.ndarray, " row"]]]:
     if len(ids) != len(labels):
         raise InputError(
-            f"There are {len(labels):,} labels for {len(ids):,} ids: give one an image."
+            f"{spell_count(len(labels), 'label')} for {spell_count(len(ids), 'id')}: give"
+            " one an image."
         )
     keys = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in ids]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)

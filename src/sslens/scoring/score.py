@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.data.detections import DetectionSet
 from sslens.data.rle import import_hotcoco
 from sslens.errors import InputError, nearest
@@ -279,8 +280,8 @@ def _require_entries(detections: Mapping[str, Detected], images: DetectionSet) -
             raise InputError(f"A box or a score of {name} is not finite: give finite numbers.")
         if len(one) and not 0 <= one.labels.min() <= one.labels.max() < len(images.categories):
             raise InputError(
-                f"The labels of {name} reach from {one.labels.min()} to {one.labels.max()}, and"
-                f" there are {len(images.categories)} categories: number them from 0."
+                f"The labels of {name} reach from {one.labels.min()} to {one.labels.max()},"
+                f" for {spell_count(len(images.categories), 'category')}: number them from 0."
             )
 
 
@@ -328,7 +329,10 @@ def _list_detections(
     for one, size, name in zip(entries, sizes, images.ids, strict=True):
         ours = () if one.masks is None else one.masks
         if len(ours) != len(one):
-            raise InputError(f"{name} has {len(one)} detections and {len(ours)} masks: give each.")
+            raise InputError(
+                f"{name} has {spell_count(len(one), 'detection')} and"
+                f" {spell_count(len(ours), 'mask')}: give each."
+            )
         if any(list(mask["size"]) != size for mask in ours):
             raise InputError(
                 f"A mask found in {name} is not of the image's size, {size[0]} × {size[1]}: paste"

@@ -4,6 +4,7 @@ pool."""
 import numpy as np
 from jaxtyping import Float64
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.statistics.draws import Draws
 from sslens.statistics.estimate import Estimate
@@ -46,8 +47,9 @@ def measure_spread(
     """
     if not sources.size or not others.size or not pool.size:
         raise InputError(
-            f"A spread is measured of {len(sources)} sources, {others.shape[1]} images of each and"
-            f" a pool of {len(pool)}: give at least one of each."
+            f"A spread is measured of {spell_count(len(sources), 'source')},"
+            f" {spell_count(others.shape[1], 'image')} of each and a pool of {len(pool)}: give at"
+            " least one of each."
         )
     own = np.square(others - sources[:, None]).sum(-1).mean(1)
     mean = pool.mean(0)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
+from sslens.counts import spell_count
 from sslens.statistics.estimate import FEWEST, Answer, Contrast, decide, explain, unite
 
 #: what a verdict is about: the models under study, or their objectives
@@ -305,5 +306,8 @@ def _explain_limit(parts: Sequence[Part]) -> str:
         return "an objective has one training"
     fewest = min(one.difference.n for one in known)
     if any(one.difference.sign is None for one in known):
-        return f"a side has {fewest} trainings, and fewer than {FEWEST['trainings']} decide nothing"
+        return (
+            f"a side has {spell_count(fewest, 'training')}, and fewer than {FEWEST['trainings']}"
+            " decide nothing"
+        )
     return "trainings of one objective differ too much"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.store import Store
 from sslens.table import Table
@@ -26,8 +27,9 @@ BLOCK = 4096
 UNITS = {
     "model": "source of the weights",
     "evaluation": (
-        "20-NN: cosine k-NN, k = 20, votes exp(s/0.07), of the last layer's usual pooling; linear:"
-        " a logistic regression of it at its optimum; classifier: the authors' own"
+        "20-NN: cosine k-NN, k = 20, votes exp(s/0.07), after the last layer, of the CLS token (the"
+        " mean where there is none, or what the model's own classifier read); linear: a logistic"
+        " regression of it at its optimum; classifier: the authors' own"
     ),
     "tap": "where the features are read",
     "pooling": "cls, mean (of all tokens, or places of a CNN's map), or patch",
@@ -230,8 +232,8 @@ def _ask_classifier(
 
     if asked.labels is None or len(asked.classes) != len(classifier.bias):
         raise InputError(
-            f"The classifier of {asked.model} tells {len(classifier.bias):,} classes apart, and the"
-            f" images are of {len(asked.classes):,}",
+            f"The classifier of {asked.model} tells {spell_count(len(classifier.bias), 'class')}"
+            f" apart, and the images are of {len(asked.classes):,}",
             mend="give {images} of the classes that it was trained on",
         )
     right = [

@@ -10,12 +10,12 @@ from sslens.comparisons.own_claims import OwnClaim
 from sslens.data.sources import call_source, require_limit, require_source
 from sslens.data.transform_names import parse_transforms
 from sslens.device_names import require_device_name
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, do_all, nearest
 from sslens.find import names
 from sslens.fingerprint import is_fingerprint
 from sslens.models.taps import ON_REQUEST
 from sslens.plan import SMALLEST, require_size
-from sslens.settings_file import parse_yaml, read_yaml
+from sslens.settings_file import parse_yaml, read_yaml, split_overrides
 from sslens.study.conditions import Condition, parse_condition
 from sslens.study.contract import wants_images
 from sslens.study.given import list_models, name_models, name_source
@@ -271,7 +271,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Read a study from a YAML file, with overrides such as `limit=256` or `models=[a, b]`.
 
     Raises:
-        InputError: the file is not there or not YAML, or a key is not one of a study's.
+        InputError: the file is not there or not YAML, a key is not one of a study's, or an
+            override is given twice with different values.
     """
     try:
         values = read_yaml(path)
@@ -290,11 +291,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise InputError(
             f"{path} holds no keys: a study has models and, but for fingerprints, images."
         )
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise InputError(f'"{override}" is no override: expected KEY=VALUE.')
-        values[key] = parse_yaml(value, f'The value of "{override}"')
+    for key, value in split_overrides(overrides, "override"):
+        values[key] = parse_yaml(value, f'The value of "{key}={value}"')
     settings = {entry.name: entry for entry in fields(Study) if entry.name not in IN_MEMORY}
     for key in values:
         if key not in settings:
@@ -334,7 +332,7 @@ def _check_value(entry: "Field[Any]", value: Any, path: Path) -> Any:
         parse = OwnClaim.parse if entry.name == "claims" else parse_condition
         if not isinstance(value, list):
             raise InputError(f"{entry.name} is {value!r} ({path}): expected a list.")
-        return tuple(parse(one) for one in value)
+        return tuple(do_all(parse, value))
     if entry.name in LISTS:
         texts = [value] if isinstance(value, str) else value
         if isinstance(texts, list) and all(isinstance(text, str) for text in texts):

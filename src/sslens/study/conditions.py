@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, final, get_args
 
 from sslens.comparisons.lookup import (
@@ -13,7 +14,7 @@ from sslens.comparisons.lookup import (
     require_analysis,
 )
 from sslens.comparisons.own_claims import OwnClaim, require_where
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, do_all, nearest
 from sslens.find import names, plugin
 from sslens.statistics.estimate import Answer, Estimate
 from sslens.study.judged import Judged, make_json_number
@@ -102,17 +103,16 @@ class ClaimCondition:
     of: str = "models"
 
     def __post_init__(self) -> None:
-        for key, options in (
-            ("outcome", OUTCOMES),
-            ("tokens", ("", "all", "cls", "patch")),
-            ("of", tuple(SCOPES)),
-        ):
-            if getattr(self, key) not in options:
-                shown = [option for option in options if option]
-                value = getattr(self, key)
+        words = {"outcome": OUTCOMES, "tokens": ("", "all", "cls", "patch"), "of": tuple(SCOPES)}
+
+        def require(key: str) -> None:
+            value, shown = getattr(self, key), [option for option in words[key] if option]
+            if value not in words[key]:
                 raise InputError(
-                    f'{key} of the condition on {self.claim} is "{value}": {nearest(value, shown)}'
+                    f'The condition on {self.claim} says {key} "{value}": {nearest(value, shown)}'
                 )
+
+        do_all(require, words)
 
     @property
     def words(self) -> str:
@@ -253,9 +253,9 @@ class BoundCondition:
         ]
         order: tuple[Outcome, ...] = ("does not hold", "undecided", "holds")
         outcome = next(answer for answer in order if answer in answers)
-        usual = f", {describe(number.supposed)}, as usual" if number.supposed else ""
+        supposed = f", {describe(number.supposed)} by default" if number.supposed else ""
         why = self._explain(number, outcome)
-        found = f"{evidence.spell(number)}{usual}{f' ({why})' if why else ''}"
+        found = f"{evidence.spell(number)}{supposed}{f' ({why})' if why else ''}"
         value = number.value
         numbers: dict[str, object] = {
             "analysis": self.place.analysis,
@@ -338,11 +338,12 @@ def parse_condition(value: object) -> Condition:
 
 
 def _parse_bound(address: str, body: object) -> BoundCondition:
-    require_analysis(address.partition("/")[0])
     what = f"condition on {address}"
     if not isinstance(body, Mapping):
         raise InputError(f"The {what} is {body!r}: expected column, where and a bound.")
-    _require_keys(body, BOUND_KEYS, what)
+    analysis = partial(require_analysis, address.partition("/")[0])
+    keys = partial(_require_keys, body, BOUND_KEYS, what)
+    do_all(lambda require: require(), (analysis, keys))
     if not isinstance(body.get("column"), str):
         raise InputError(f"The {what} does not say its column.")
     bounds: dict[str, float] = {}
@@ -368,6 +369,8 @@ def _parse_bound(address: str, body: object) -> BoundCondition:
 
 
 def _require_keys(value: Mapping[Any, Any], known: Sequence[str], what: str) -> None:
-    for key in value:
+    def require(key: object) -> None:
         if key not in known:
             raise InputError(f'The {what} has a key "{key}": {nearest(str(key), known)}')
+
+    do_all(require, value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sslens.counts import spell_count
 from sslens.data.rle import import_hotcoco
 from sslens.errors import Doubt, Interrupted
 from sslens.progress import announce, progress
@@ -173,8 +174,8 @@ def _score(found: "Mapping[str, Detected]", run: DetectorRun) -> "dict[str, Tens
     kinds: tuple[Kind, ...] = ("box", "mask") if has_masks else ("box",)
     name, quiet, count = run.member.name, run.situation.quiet, len(run.images)
     announce(
-        f"scoring {name}: {' and '.join(_PLURALS[: len(kinds)])} in {count:,} images, then in"
-        f" {DRAWS:,} draws of these for intervals",
+        f"scoring {name}: {' and '.join(_PLURALS[: len(kinds)])} in {spell_count(count, 'image')},"
+        f" then in {DRAWS:,} draws of these for intervals",
         quiet=quiet,
     )
     with progress(f"scored {name}", unit="", quiet=quiet) as report:
@@ -255,7 +256,7 @@ def describe_cost(
     missing = _list_missing(runs, store)
     names = ", ".join(run.member.name for run in missing)
     if not missing:
-        yield f"          of {len(runs)} models, all in the store"
+        yield f"          of {spell_count(len(runs), 'model')}, all in the store"
         return
     yield f"          {len(missing)} of {len(runs)} to be trained: {names}"
     cost = _estimate(missing)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
 from sslens.errors import InputError, nearest, no_setting
-from sslens.settings_file import parse_yaml
+from sslens.settings_file import parse_yaml, split_overrides
 
 if TYPE_CHECKING:
     from sslens.tasks.detection import Settings
@@ -53,8 +53,8 @@ class DetectorRequest:
         What is not given is as in the recipe of the heads (`recipes/detection.py`).
 
         Raises:
-            InputError: an entry is no KEY=VALUE, a key is not known, a value is of another kind, or
-                a step cannot be divided into so many parts.
+            InputError: an entry is no KEY=VALUE, a key is not known or has two values, a value is
+                of another kind, or a step cannot be divided into so many parts.
 
         >>> request = DetectorRequest.parse(["heads=small", "epochs=3", "blocks=[2, 3]"])
         >>> request.epochs, request.blocks, request.settings.size
@@ -66,7 +66,7 @@ class DetectorRequest:
         from sslens.recipes import recipe
         from sslens.training.lengths import require_shares
 
-        given = dict(_split(entry) for entry in entries)
+        given = dict(split_overrides(entries, "setting of a detector"))
         chosen = recipe("detection", given.get("heads", HEADS))
         defaults = {name: getattr(chosen, name, UNSAID.get(name)) for name in LENGTHS}
         defaults |= {
@@ -95,13 +95,6 @@ class DetectorRequest:
         settings = replace(chosen.settings, **values)
         replace(settings, blocks=blocks)  # which refuses blocks that cannot be
         return cls(settings, blocks, **lengths)
-
-
-def _split(entry: str) -> tuple[str, str]:
-    key, equals, text = entry.partition("=")
-    if not equals:
-        raise InputError(f'"{entry}" is no setting of a detector: expected KEY=VALUE.')
-    return key.strip(), text.strip()
 
 
 def _read(key: str, text: str, default: Any) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.store import Store, digest
 from sslens.study.detector_request import DetectorRequest
@@ -83,8 +84,8 @@ class Protocol:
             scales = ", ".join(f"{scale:g}" for scale in s.scales)
             seen = f"frozen, maps at the scales {scales}" + (" and mirrored" if s.flip else "")
         return (
-            f"{seen}; {blocks}; heads {s.heads}; images of {s.size} px; {r.epochs} epochs of"
-            f" {r.batch_size} images a step"
+            f"{seen}; {blocks}; heads {s.heads}; images of {s.size} px;"
+            f" {spell_count(r.epochs, 'epoch')} of {spell_count(r.batch_size, 'image')} a step"
         )
 
     def list_members(self, situation: Situation) -> list[Member]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from sslens import zoo
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.fingerprint import is_fingerprint
 from sslens.plan import require_size
@@ -221,9 +222,9 @@ def _describe(request: FingerprintRequest, one: ActivationPass, path: Path, prec
     tokens = list(dict.fromkeys(request.tokens))
     size = len(tokens) * len(taps) * values(sizes) * (2 if request.half else 4)
     lines = [
-        f"model     {one.model.name}, {len(taps)} taps, tokens {', '.join(tokens)}",
+        f"model     {one.model.name}, {spell_count(len(taps), 'tap')}, tokens {', '.join(tokens)}",
         f"images    {len(one.images):,} of {one.images.name} ({one.images.content[:12]}),"
-        f" {len(sizes)} minibatches",
+        f" {spell_count(len(sizes), 'minibatch')}",
         f"seen as   {transform.crop} of {transform.resize} px, {transform.interpolation};"
         f" {precision}",
         f"pass      {'to be made' if one.missing else 'in the store'}",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from sslens.errors import InputError
+from sslens.errors import InputError, do_all
 from sslens.settings_file import read_yaml
 from sslens.statistics.estimate import FEWEST, Answer, Estimate
 from sslens.study.conditions import SCOPES, Condition, parse_condition
@@ -124,7 +124,7 @@ def read_conditions(folder: Path) -> tuple[Condition, ...]:
     listed = study.get("check", []) if isinstance(study, Mapping) else []
     if not isinstance(listed, list):
         raise InputError(f"check is {listed!r} ({path}): expected a list.")
-    return tuple(parse_condition(one) for one in listed)
+    return tuple(do_all(parse_condition, listed))
 
 
 def _read_table(path: Path) -> Table:

@@ -79,8 +79,8 @@ def describe_cost(cost: GeneratorCost, steps: int, batch_size: int) -> str:
     shown = f"{cost.parameters / 1e6:,.1f} million parameters, {cost.operations / 1e9:,.3g} GFLOP"
     if cost.seconds is None or cost.image_bytes is None:
         return (
-            f"{shown} an image; too large to be measured on a CPU, and {steps:,} steps of"
-            f" {batch_size} are {3 * cost.operations * steps * batch_size / 1e18:,.3g} EFLOP"
+            f"{shown} an image; too large to be measured on a CPU, and {spell_count(steps, 'step')}"
+            f" of {batch_size} are {3 * cost.operations * steps * batch_size / 1e18:,.3g} EFLOP"
         )
     hours = steps * batch_size * cost.seconds / 3600
     memory = WEIGHT_BYTES * cost.parameters + batch_size * cost.image_bytes
@@ -122,7 +122,7 @@ def describe_training(
         f"{each.model} at {each.tap} ({each.pooling}, {each.dim})" for each in few.conditions
     )
     return (
-        f"{taken}; {len(images):,} images of {images.name} at {settings.size} px:"
+        f"{taken}; {spell_count(len(images), 'image')} of {images.name} at {settings.size} px:"
         f" {spell_count(schedule.epoch, 'step')} an epoch, {schedule.steps:,} in all\n"
         f"{describe_cost(cost, schedule.steps, training.batch_size)}"
     )

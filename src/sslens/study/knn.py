@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from sslens import zoo
+from sslens.counts import spell_count
 from sslens.data.sources import call_source
 from sslens.errors import InputError
 from sslens.own_files import OwnFiles
@@ -153,6 +154,7 @@ def classify(
         require_sources(request.images, request.bank, given=request.given)
     from sslens.processes import best_device, best_precision
     from sslens.report.writing.knn_sweep import list_choices, list_layers, sentences
+    from sslens.report.writing.numbers import set_minus
 
     device = best_device(request.device)
     if request.is_stored:
@@ -170,11 +172,9 @@ def classify(
                 return None
             jobs = _pair(passes, runner)
     sweeps = _sweep(request, jobs, device, say)
-    say(list_choices(sweeps))
-    say(list_layers(sweeps[0]))
     findings = sentences(sweeps)
-    for sentence in findings:
-        say(sentence)
+    for text in (list_choices(sweeps), list_layers(sweeps[0]), *findings):
+        say(set_minus(text))
     return _conclude(request, sweeps, findings)
 
 
@@ -192,7 +192,7 @@ def _conclude(request: KnnRequest, sweeps: "Sequence[Sweep]", findings: Sequence
         return path
 
     return Result(
-        f"k-NN of {first.model} on {len(first.features):,} images",
+        f"k-NN of {first.model} on {spell_count(len(first.features), 'image')}",
         answer_sweeps(sweeps),
         Tables({"knn": table}),
         write_files,
@@ -310,8 +310,8 @@ def _describe(one: ActivationPass, taps: tuple[str, ...] | None) -> str:
     size = spell_size(float(len(one.images) * wanted.row_bytes))
     state = "features to be made" if one.missing else "features are stored"
     return (
-        f"features  {one.member.name} over {len(one.images):,} images of {one.images.name}:"
-        f" {size}, {state}"
+        f"features  {one.member.name} over {spell_count(len(one.images), 'image')} of"
+        f" {one.images.name}: {size}, {state}"
     )
 
 

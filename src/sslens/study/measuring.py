@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from sslens.counts import spell_count
 from sslens.errors import require_type
 from sslens.study.comparing import open_store, require_first
 from sslens.study.given import name_model, name_source
@@ -236,7 +237,8 @@ def follow(order: "CheckpointOrder", state: str | None = None) -> "Result":
         return folder / "path.csv"
 
     return Result(
-        f"The path of {len(files)} checkpoints, from {files[0].name} to {files[-1].name}",
+        f"The path of {spell_count(len(files), 'checkpoint')}, from {files[0].name} to"
+        f" {files[-1].name}",
         Table(ends, table.units),
         Tables({"path": table}),
         write_files,

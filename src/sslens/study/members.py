@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslens import cards, zoo
-from sslens.errors import InputError, join_errors
+from sslens.errors import InputError, do_all
 from sslens.fingerprint import is_fingerprint
 from sslens.models.about import About
 from sslens.paths.runs import find_training
@@ -149,25 +149,21 @@ def require_recognised(sources: Sequence[str], given: Given) -> None:
     from sslens.zoo.quantised import dequantise_states
     from sslens.zoo.recognise import recognise
 
-    errors = []
-    for source in sources:
+    def read(source: str) -> None:
         plain, options = zoo.split_options(source)
         path = Path(plain)
         if source in given or cards.look_up(plain) or plain == "pixels" or not exists(path):
-            continue
+            return
         if is_fingerprint(path):
-            continue
-        try:
-            recognise(
-                dequantise_states(read_checkpoint(zoo.find_file(path)))[0],
-                branch=options.get("branch"),
-                num_heads=options.get("num_heads"),
-                drop=options.get("drop"),
-            )
-        except InputError as error:
-            errors.append(error)
-    if errors:
-        raise join_errors(errors)
+            return
+        recognise(
+            dequantise_states(read_checkpoint(zoo.find_file(path)))[0],
+            branch=options.get("branch"),
+            num_heads=options.get("num_heads"),
+            drop=options.get("drop"),
+        )
+
+    do_all(read, sources)
 
 
 def describe_same(members: Sequence[Member]) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from sslens.counts import spell_count
 from sslens.data.sources import SUFFIXES, require_source
 
 CLASSES, VAL_IMAGES, TRAIN_IMAGES = 1000, 50_000, 1_281_167
@@ -63,11 +64,11 @@ def _compare(source: str, expected: int, role: str) -> str:
     if len(classes) != CLASSES or len(own) != CLASSES:
         named = f", {len(own):,} of them named as ImageNet's" if own else ""
         return (
-            f"{source} is not like ImageNet: it has {len(classes):,} folders of classes{named}, and"
-            f" ImageNet has {CLASSES:,}"
+            f"{source} is not like ImageNet: it has {spell_count(len(classes), 'folder')} of"
+            f" classes{named}, and ImageNet has {CLASSES:,}"
         )
     endings = tuple(f".{suffix}" for suffix in SUFFIXES)
     count = sum(file.name.lower().endswith(endings) for one in own for file in one.iterdir())
     if count != expected:
-        return f"{source} has {count:,} images, and ImageNet's {role} {expected:,}"
+        return f"{source} has {spell_count(count, 'image')}, and ImageNet's {role} {expected:,}"
     return ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
+from sslens.counts import spell_count
 from sslens.progress import progress
 from sslens.store import Store
 from sslens.study.members import Member
@@ -89,8 +90,8 @@ class ActivationPass:
     def subject(self) -> str:
         """The model and the images."""
         return (
-            f"{self.member.role:<9} {self.member.name} over {len(self.images):,} images of"
-            f" {self.images.name}"
+            f"{self.member.role:<9} {self.member.name} over"
+            f" {spell_count(len(self.images), 'image')} of {self.images.name}"
         )
 
 
@@ -111,7 +112,7 @@ def describe_passes(passes: Sequence[ActivationPass]) -> list[str]:
         missing = [one for one in group if one.missing]
         # every pass of a model costs the same
         state = _format_cost(len(missing) * missing[0].flops()) if missing else "in the store"
-        lines.append(f"{subject}, altered in {len(group)} ways: {state}")
+        lines.append(f"{subject}, altered in {spell_count(len(group), 'way')}: {state}")
     return lines
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sslens.comparisons.lookup import Place
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, do_all, nearest
 from sslens.find import plugin
 from sslens.study.asked import Study
 from sslens.study.conditions import BoundCondition, Condition
@@ -19,7 +19,10 @@ PLUS = " + "
 
 
 def require_places(
-    study: Study, conditions: Sequence[Condition], members: Sequence[Member]
+    study: Study,
+    conditions: Sequence[Condition],
+    members: Sequence[Member],
+    told: Sequence[InputError] = (),
 ) -> None:
     """Refuse claims and conditions about a table, a column, a model or a tap that there will not
     be.
@@ -28,9 +31,10 @@ def require_places(
         study: the study, with its claims.
         conditions: the conditions.
         members: the models and the controls.
+        told: errors that are told with these.
 
     Raises:
-        InputError: the nearest name is offered.
+        InputError: the nearest name is offered, of all that are wrong at once.
     """
     places = [
         (f'The condition "{one.words}"', one.place)
@@ -39,15 +43,21 @@ def require_places(
     ]
     for claim in study.claims:
         places += [(f'The claim "{claim.name}"', place) for place in claim.list_places().values()]
-    for what, place in places:
-        _require_place(what, place, members)
+    do_all(lambda place: _require_place(*place, members), places, told)
+
+
+def find_columns(place: Place) -> tuple[str, ...]:
+    """Return the columns of the table of a number; none where the analysis does not list them.
+
+    Raises:
+        InputError: the analysis has no such table, or the table no such column.
+    """
+    tables = getattr(plugin("analyses", place.analysis), "TABLES", None)
+    return () if tables is None else tuple(tables[place.choose_table(tables)])
 
 
 def _require_place(what: str, place: Place, members: Sequence[Member]) -> None:
-    tables = getattr(plugin("analyses", place.analysis), "TABLES", None)
-    if tables is None:
-        return
-    columns = tables[place.choose_table(tables)]
+    columns = find_columns(place)
     name, tap = place.where.get("model"), place.where.get("tap")
     if name is None or "model" not in columns or "members" in columns:
         return

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
 from sslens.comparisons.roles import list_names
+from sslens.counts import spell_count
 from sslens.data.sources import call_source
 from sslens.errors import Caution, Doubt, as_argument, spell_parameters
 from sslens.fingerprint import Conditions, remarks, require_comparable
@@ -78,8 +79,9 @@ class StudyPlan:
     def __repr__(self) -> str:
         missing = sum(bool(one.missing) for one in self.passes)
         return (
-            f"<StudyPlan of {len(self.members)} models and controls: {len(self.analyses)} analyses,"
-            f" {len(self.passes)} passes, {missing} to be made>"
+            f"<StudyPlan of {spell_count(len(self.members), 'model')} and controls:"
+            f" {spell_count(len(self.analyses), 'analysis')},"
+            f" {spell_count(len(self.passes), 'pass')}, {missing} to be made>"
         )
 
     @property
@@ -129,7 +131,7 @@ class StudyPlan:
             begin = f"{member.role:<9} {member.name}"
             if member.fingerprint is not None:
                 count = len(member.fingerprint.ids)
-                lines.append(f"{begin}: its fingerprint over {count:,} images")
+                lines.append(f"{begin}: its fingerprint over {spell_count(count, 'image')}")
             elif member.name not in passing and member.name in involved:
                 lines.append(f"{begin}: no pass over images")
         lines += describe_passes(self.passes)

@@ -13,6 +13,7 @@ from torch import Tensor
 from sslens.capture import Column, FeatureReducer, Features
 from sslens.capture.planned import plan_features
 from sslens.comparisons.readings import choose_pooling
+from sslens.counts import spell_count
 from sslens.data.classes import number_classes
 from sslens.data.images import ImageSet
 from sslens.data.sources import call_source
@@ -162,8 +163,12 @@ class ProbeSets:
         parts = {"train": self.train, "choose": self.val, "test": self.test}
         if self.request.folds is not None:
             parts = {"images": self.train}
-        lines = [f"model     {self.train.features.model}, {len(self.classes)} classes"]
-        lines += [f"{name:<10}{len(part.rows):,} images" for name, part in parts.items()]
+        lines = [
+            f"model     {self.train.features.model}, {spell_count(len(self.classes), 'class')}"
+        ]
+        lines += [
+            f"{name:<10}{spell_count(len(part.rows), 'image')}" for name, part in parts.items()
+        ]
         how = f"{len(heads)} × {points} points of the grid" if points else f"{len(heads)}"
         names = heads[0].name + (", …" if heads[1:] else "")
         lines.append(f"probes    {how}, trained together: {names}")

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from sslens.capture import Column
 from sslens.comparisons.probe_protocols import converge_few_shot
 from sslens.comparisons.probe_training import PENALTIES, Parts, Trained
+from sslens.counts import spell_count
 from sslens.data.images import ImageSet
 from sslens.errors import InputError
 from sslens.probes import factors
@@ -230,7 +231,7 @@ def _describe_choice(outcome: Outcome, grid: Sequence[Point]) -> str:
     point = outcome.setting or grid[outcome.point]
     chosen = (
         f"by the point chosen (lr {point.lr:g}, decay {point.weight_decay:g},"
-        f" {point.epochs} epochs)"
+        f" {spell_count(point.epochs, 'epoch')})"
     )
     if not grid:
         return chosen

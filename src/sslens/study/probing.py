@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sslens.counts import spell_count
 from sslens.own_files import OwnFiles
 from sslens.progress import progress
 from sslens.store import Store, home
@@ -63,6 +64,7 @@ def train(
     from sslens.comparisons.probe_training import CONVERGED
     from sslens.probes.linear.training import GRIDS
     from sslens.processes import best_device, best_precision, processes
+    from sslens.report.writing.numbers import set_minus
     from sslens.study.probe_cost import estimate_probes
     from sslens.study.probe_sets import open_probe_sets
     from sslens.study.probe_tables import decode_factors, list_outcomes, require_scenes
@@ -82,8 +84,8 @@ def train(
     say(sets.describe(heads, count))
     if request.folds is None and len(sets.val.rows) < count:
         say(
-            f"note      {count} points are chosen among with {len(sets.val.rows)} images, which can"
-            " hardly tell them apart"
+            f"note      {count} points are chosen among with"
+            f" {spell_count(len(sets.val.rows), 'image')}, which can hardly tell them apart"
         )
     if dry_run:
         if request.factors:
@@ -100,7 +102,7 @@ def train(
         fit = _train if request.folds is None else _train_in_folds
         outcomes, points, more = fit(sets, heads, grid, process.device, say, quiet)
     said = list_outcomes(outcomes, points)
-    say(said)
+    say(set_minus(said))
     return _conclude(sets, outcomes, tables | more)
 
 
@@ -121,7 +123,7 @@ def _conclude(
     chance = find_chance(sets.test.labels)
     model = sets.train.features.model
     return Result(
-        f"Probes of {model}, tested on {len(labels):,} images",
+        f"Probes of {model}, tested on {spell_count(len(labels), 'image')}",
         answer_outcomes(model, outcomes, chance),
         Tables(tables),
         write_files,
@@ -191,8 +193,8 @@ def _train(
         training = sets.training(heads, device)
         points = grid(training.batch, training.steps)
         say(
-            f"steps     {training.steps:,} an epoch, of {training.batch:,} images; the rate of a"
-            f" step is lr × {training.batch:,} / 256"
+            f"steps     {training.steps:,} an epoch, of {spell_count(training.batch, 'image')}; the"
+            f" rate of a step is lr × {training.batch:,} / 256"
         )
         probes = train_probes(
             training, heads, points, seed=request.seed, device=device, progress=report

@@ -47,8 +47,8 @@ def describe_assumed(members: Sequence["Member"]) -> list[str]:
     sentences = []
     if told:
         sentences.append(
-            f"No file tells how images are prepared for {list_names(told)}: ImageNet's usual"
-            " settings are assumed."
+            f"No file tells how images are prepared for {list_names(told)}: ImageNet's"
+            " settings are assumed, as sslens doctor shows them."
         )
     taken = [
         f"of {name} the {one.branch} and not its {' or '.join(one.others)}"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
+from sslens.counts import spell_count
 from sslens.store import Store, digest
 from sslens.study.asked import Study
 from sslens.study.members import Member
@@ -41,7 +42,10 @@ class Situation:
 
     def __repr__(self) -> str:
         names = ", ".join(member.name for member in self.members[:4])
-        return f"<Situation: {len(self.members)} models and controls ({names}, …), {self.images}>"
+        return (
+            f"<Situation: {spell_count(len(self.members), 'model')} and controls ({names}, …),"
+            f" {self.images}>"
+        )
 
     @property
     def models(self) -> "Models":

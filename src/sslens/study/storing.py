@@ -86,6 +86,7 @@ def run(
             shard=request.shard,
             precision=here.precision,
             folder=request.out,
+            overwrite=overwrite,
         )
         missing = require_folder(request.out, wanted, overwrite=overwrite)
         if here.first:
@@ -94,7 +95,7 @@ def run(
             say(_describe(model, images, wanted, len(missing), source))
         if dry_run:
             return None
-        if overwrite and here.first:
+        if overwrite:
             remove_others(request.out, wanted)
         with progress(model.name, quiet=quiet) as report:
             fill(
@@ -128,12 +129,12 @@ def _describe(
     files = f"{wanted.count} file{'' if wanted.count == 1 else 's'}"
     lines = [
         f"model     {model.name}, {spell_count(len(wanted.taps), 'tap')},"
-        f" {len(wanted.columns)} taps and poolings",
+        f" {spell_count(len(wanted.columns), 'vector')} an image",
         f"images    {len(images):,} of {images.name} ({images.digest[:12]})",
         f"seen as   {transform.crop} of {transform.resize} px, {transform.interpolation};"
         f" {wanted.precision}",
         f"size      {spell_size(float(size))}: {wanted.row_bytes / 1e3:.3g} kB an image in"
-        f" {wanted.dtype}, {files} of {wanted.shard:,} images at most",
+        f" {wanted.dtype}, {files} of {spell_count(wanted.shard, 'image')} at most",
         f"pass      {_describe_pass(files, missing, device)}",
     ]
     lines += [f"note      {note}" for note in describe_skipped(images)]

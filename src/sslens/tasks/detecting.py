@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.data.detections import DetectionSet
 from sslens.data.placing import Placement
 from sslens.models.detection.masks import paste
@@ -173,7 +174,9 @@ class AveragePrecision:
         images, quiet = self.judged.images, self.quiet or not where.first
         with progress(f"looking with {self.name}", quiet=quiet, inner=True) as report:
             found = find_all(self.judged, method, where, precision, report)
-        announce(f"scoring what {self.name} finds in {len(images):,} images", quiet=quiet)
+        announce(
+            f"scoring what {self.name} finds in {spell_count(len(images), 'image')}", quiet=quiet
+        )
         box = score(found, images, "box", matches=False)
         mask_ap = float("nan")
         if images.has_masks and method.learns_masks:

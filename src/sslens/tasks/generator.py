@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sslens import cards, zoo
 from sslens.capture import Features
+from sslens.counts import spell_count
 from sslens.data.images import ImageSet
 from sslens.data.streams import stream
 from sslens.diffusion.adapters import Adapters
@@ -198,8 +199,8 @@ class Generator:
         require_type(vectors, Tensor, "tensor of features", "give what select returns")
         if vectors.ndim != 2:
             raise InputError(
-                f"The features have {vectors.ndim} dimensions: expected a row an image, as select"
-                " returns them."
+                f"The features have {spell_count(vectors.ndim, 'dimension')}: expected a row an"
+                " image, as select returns them."
             )
         if draws < FEWEST:
             raise InputError(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sslens.capture import Features
 from sslens.capture.pooling import choose_pooling
+from sslens.counts import spell_count
 from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
@@ -108,7 +109,8 @@ class Condition:
         if features.columns[column] != self.dim:
             raise InputError(
                 f"The features of {features.model} at {self.tap} ({self.pooling}) are"
-                f" {features.columns[column]} numbers, and the generator takes {self.dim}",
+                f" {spell_count(features.columns[column], 'number')}, and the generator takes"
+                f" {self.dim}",
                 mend=f"give features of {self.source}",
             )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 import pandas as pd
 
+from sslens.counts import spell_count
 from sslens.data.images import ImageSet
 from sslens.figure import Figure, Line, Lines
 from sslens.statistics.estimate import NAN, Estimate
@@ -194,8 +195,9 @@ def describe_accuracy(share: float, judged: Judged | None) -> str:
         return f"{share:.1%} of the held-out images"
     one = judged.estimate(share)
     return (
-        f"{one.value:.1%} [{one.low:.1%}, {one.high:.1%}] of the {judged.count:,} held-out images"
-        f" (always the most frequent class: {judged.chance:.1%})"
+        f"{one.value:.1%} [{one.low:.1%}, {one.high:.1%}] of the"
+        f" {spell_count(judged.count, 'held-out image')} (always the most frequent class:"
+        f" {judged.chance:.1%})"
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 
 
@@ -72,7 +73,7 @@ def require_shares(batch_size: int, world: int, accumulate: int) -> None:
     shares = world * accumulate
     if batch_size % shares:
         raise InputError(
-            f"A minibatch of {batch_size} cannot be shared by {world} processes in {accumulate}"
-            " parts",
+            f"A minibatch of {batch_size} cannot be shared by {spell_count(world, 'process')} in"
+            f" {accumulate} parts",
             mend=f"give a multiple of {shares}",
         )

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sslens import zoo
+from sslens.counts import spell_count
 from sslens.data.images import ImageSet
 from sslens.errors import InputError, Interrupted
 from sslens.methods import Batch, Method, Moment, WholeBatch, call_hook
@@ -198,10 +199,11 @@ class _Loop:
     def _say_plan(self) -> None:
         images, s = self.request.images, self.schedule
         self.say(
-            f"{self.job.name} on {len(images):,} images of {images.name}: {s.steps:,}"
-            f" steps, {s.epoch:,} an epoch; {self.training.batch_size} images a step, lr"
-            f" {self.lr:.3g} after scaling {self.job.settings.base_lr:.3g} to that batch;"
-            f" {self.precision} on {self.where.size} × {self.where.device}"
+            f"{self.job.name} on {spell_count(len(images), 'image')} of {images.name}:"
+            f" {spell_count(s.steps, 'step')}, {s.epoch:,} an epoch;"
+            f" {spell_count(self.training.batch_size, 'image')} a step, lr {self.lr:.3g} after"
+            f" scaling {self.job.settings.base_lr:.3g} to that batch; {self.precision} on"
+            f" {self.where.size} × {self.where.device}"
         )
 
     def _steps(self, model: nn.Module, start: int) -> Iterator[tuple[int, float, float]]:

@@ -7,6 +7,7 @@ import numpy as np
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sslens.counts import spell_count
 from sslens.data.images import ImageSet
 from sslens.errors import Doubt, InputError
 from sslens.methods.job import TrainingJob
@@ -67,7 +68,7 @@ def schedule_run(job: TrainingJob, images: int, training: Training, world: int =
         )
     if training.batch_size > images:
         raise InputError(
-            f"A minibatch of {training.batch_size} is more than the {images} images",
+            f"A minibatch of {training.batch_size} is more than the {spell_count(images, 'image')}",
             mend=f"give {{batch_size={images}}} or less",
         )
     require_shares(training.batch_size, world, training.accumulate)
@@ -101,9 +102,10 @@ def doubt_small(images: ImageSet, image_size: int) -> None:
     small = sum(side < image_size for side in sides)
     if 2 * small > len(sides):
         warnings.warn(
-            f"{small} of {len(sides)} images of {images.name} that were looked at are smaller than"
-            f" the {image_size} px of the arch (the smallest has {min(sides)} px): they are"
-            " enlarged, which costs time and adds nothing. An arch for smaller images may do.",
+            f"{small} of {spell_count(len(sides), 'image')} of {images.name} that were looked at"
+            f" are smaller than the {image_size} px of the arch (the smallest has {min(sides)}"
+            " px): they are enlarged, which costs time and adds nothing. An arch for smaller"
+            " images may do.",
             Doubt,
             stacklevel=2,
         )

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from sslens.counts import spell_count
 from sslens.methods.trivial import TrivialLoss
 
 #: number of log lines in a mean that is compared with another mean
@@ -190,8 +191,9 @@ class Signs:
             return None
         return (
             f"{self._span(CHUNK)} have a loss of {recent[-1]:.4g}, that is log K of the"
-            f" {self.prototypes:,} prototypes: all images are assigned alike. A lower teacher"
-            " temperature or stronger sharpening, a lower base_lr and a longer warmup usually help."
+            f" {spell_count(self.prototypes, 'prototype')}: all images are assigned alike. A lower"
+            " teacher temperature or stronger sharpening, a lower base_lr and a longer warmup"
+            " usually help."
         )
 
     def _unlearnt(self) -> str | None:

@@ -88,8 +88,8 @@ def split_options(source: str) -> tuple[str, dict[str, Any]]:
     has them. A path that exists as it is written has none.
 
     Raises:
-        InputError: an option that there is not, or an option other than `branch`, `drop` and `name`
-            with a value that is no whole number.
+        InputError: an option that there is not or that has two values, or an option other than
+            `branch`, `drop` and `name` with a value that is no whole number.
 
     >>> split_options("runs/a.pth@branch=student,heads=12")
     ('runs/a.pth', {'branch': 'student', 'num_heads': 12})
@@ -99,7 +99,7 @@ def split_options(source: str) -> tuple[str, dict[str, Any]]:
     match = _OPTIONS.fullmatch(source) or _AT.fullmatch(source)
     if match is None or exists(source):
         return source, {}
-    given: dict[str, Any] = {}
+    given: dict[str, str] = {}
     for item in re.split(r"[ ,]", match[2].strip(" @")):
         key, _, value = item.partition("=")
         key = {"heads": "num_heads"}.get(key, key)
@@ -108,8 +108,12 @@ def split_options(source: str) -> tuple[str, dict[str, Any]]:
             raise InputError(f'The source "{source}" says {item}: {nearest(key, words)}')
         if key not in _TEXTS and not (value.isdecimal() and len(value) <= DIGITS):
             raise InputError(f'The source "{source}" says {item}: expected a whole number.')
-        given[key] = value if key in _TEXTS else int(value)
-    return match[1], given
+        if given.get(key, value) != value:
+            raise InputError(
+                f'The source "{source}" says {key} twice, {given[key]} and {value}: say it once.'
+            )
+        given[key] = value
+    return match[1], {key: v if key in _TEXTS else int(v) for key, v in given.items()}
 
 
 def find_file(path: Path) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch
 from sslens.zoo.attention import choose_heads
@@ -56,6 +57,7 @@ class PlainTransformer(Architecture):
     """A transformer of one width and one kind of blocks."""
 
     arch: ViTArch
+    hidden: int
 
     @property
     def image_size(self) -> int:
@@ -146,8 +148,8 @@ def find_transformer(
     hidden = find_hidden(weights, where)
     if told is not None and heads not in (None, told):
         raise InputError(
-            f"{where} has relative positions for {told} heads of attention, and not for {heads}:"
-            " leave num_heads out."
+            f"{where} has relative positions for {spell_count(told, 'head')} of attention, and not"
+            f" for {heads}: leave num_heads out."
         )
     count = choose_heads(dim, told or heads, None, where)
     return Found(
@@ -340,7 +342,7 @@ def describe_transformer(name: str | None, arch: ViTArch, *words: str) -> str:
     """
     heads = "1 head" if arch.heads == 1 else f"{arch.heads} heads"
     parts = [
-        f"{name or 'ViT'}: {arch.blocks} blocks of width {arch.dim} with {heads}",
+        f"{name or 'ViT'}: {spell_count(arch.blocks, 'block')} of width {arch.dim} with {heads}",
         f"patches of {arch.patch_size} px, images of {arch.image_size} px",
         *words,
     ]

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from sslens.cards import Card
+from sslens.counts import spell_count
 from sslens.data.transform import EvalTransform
 from sslens.errors import make_visible, warn_of_doubt
 from sslens.models.backbone import Assumptions, Backbone
@@ -120,8 +121,8 @@ def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: 
     if card is not None and card.heads is not None:
         if heads != card.heads:
             warning = (
-                f"{path} is read with {heads} heads of attention as you asked, but the card"
-                f" {card.name} says {card.heads}."
+                f"{path} is read with {spell_count(heads, 'head')} of attention as you asked, but"
+                f" the card {card.name} says {card.heads}."
             )
             warn_of_doubt(warning)
         return
@@ -129,12 +130,16 @@ def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: 
     if num_heads is not None:
         if usual is not None and heads != usual:
             theirs = f"{found.claim.method}'s of width {width} have {usual}"
-            warning = f"{path} is read with {heads} heads of attention as you asked, but {theirs}."
+            warning = (
+                f"{path} is read with {spell_count(heads, 'head')} of attention as you asked, but"
+                f" {theirs}."
+            )
             warn_of_doubt(warning)
         elif found.told.count not in (None, heads):
             said = found.told.said
             warn_of_doubt(
-                f"{path} is read with {heads} heads of attention as you asked, but {said}."
+                f"{path} is read with {spell_count(heads, 'head')} of attention as you asked, but"
+                f" {said}."
             )
     elif not found.heads_known:
         usually = (

@@ -10,6 +10,7 @@ from typing import Any
 
 from sslens import cards
 from sslens.cards import Card
+from sslens.counts import spell_count
 from sslens.errors import InputError, as_argument, make_line, shorten
 from sslens.tensor_file import has_checksums
 from sslens.whole_file import exists
@@ -215,7 +216,7 @@ def _find_file(source: str) -> tuple[Path, Card | None]:
 
 
 def _describe_size(path: Path) -> str:
-    return f"{path.stat().st_size:,} bytes"
+    return spell_count(path.stat().st_size, "byte")
 
 
 def _describe_form(path: Path, inside: Contents) -> str:
@@ -265,7 +266,9 @@ def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
             checkpoint.branch
             + (f" (there are {', '.join(claim.branches)})" if len(claim.branches) > 1 else "")
         ),
-        "network": f"{checkpoint.shape.describe()}; {checkpoint.parameters:,} parameters",
+        "network": (
+            f"{checkpoint.shape.describe()}; {spell_count(checkpoint.parameters, 'parameter')}"
+        ),
     }
     if not checkpoint.heads_known:
         facts["heads"] = (

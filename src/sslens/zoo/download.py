@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sslens.cards import Card
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.progress import progress
 from sslens.zoo.cache import locate
@@ -150,7 +151,7 @@ def _transfer(card: Card, part: Path, quiet: bool) -> None:
         except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
             if _measure_length(part) <= before:
                 raise _TransferError(
-                    f"the connection broke off after {_measure_length(part):,} bytes"
+                    f"the connection broke off after {spell_count(_measure_length(part), 'byte')}"
                     f" ({_spell_reason(error)})"
                 ) from error
 
@@ -259,8 +260,8 @@ def _require_file(card: Card, response: Any) -> None:
     total = _parse_range(response)[1]
     if card.size is not None and total is not None and total != card.size:
         raise _TransferError(
-            f"the server's file has {total:,} bytes, the card says {card.size:,}: the authors"
-            " replaced it"
+            f"the server's file has {spell_count(total, 'byte')}, the card says {card.size:,}: the"
+            " authors replaced it"
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn, final
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.zoo.keys import LONGEST
 from sslens.zoo.parts import Part
@@ -66,7 +67,9 @@ def doubt_parts(parts: Sequence[Part], clause: str) -> Fault:
         clause: why they are not known, to be continued by the first key.
     """
     count = sum(len(part.keys) for part in parts)
-    return Fault(f"holds {count} tensors {clause} {parts[0].keys[0]}", drop=tuple(parts))
+    return Fault(
+        f"holds {spell_count(count, 'tensor')} {clause} {parts[0].keys[0]}", drop=tuple(parts)
+    )
 
 
 def doubt_rival(part: Part, trunk: Trunk, why: str) -> Fault:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from sslens import tensor_file, whole_file
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.zoo import foreign, numpy_zip, pickles, plain
 from sslens.zoo.arrays import Array
@@ -60,6 +61,7 @@ class Beside:
         name: the name of the file that tells it.
         kind: the kind of network in that file's words ("vit", "clip_vision_model").
         hints: what it tells of the architecture.
+        settings: the network's settings in it, by their names there.
         transform: settings of the evaluation transform; `ratio` is the side to which images are
             resized, over the side that is cut out.
         notes: sentences that the user should know.
@@ -68,6 +70,7 @@ class Beside:
     name: str = ""
     kind: str = ""
     hints: Hints = NONE
+    settings: Mapping[str, Any] = field(default_factory=dict)
     transform: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -191,7 +194,7 @@ def _require_plain(path: Path, tree: Mapping[Any, Any]) -> None:
     for state, tensors in _find_states(tree, OddTensor):
         key, tensor = next(iter(tensors.items()))
         raise InputError(
-            f"{path} holds {len(tensors)} tensors without plain numbers, the first"
+            f"{path} holds {spell_count(len(tensors), 'tensor')} without plain numbers, the first"
             f" {f'{state}: ' if state else ''}{key}, which is {tensor.what}. Where it was made,"
             " save them as plain floating-point tensors."
         )
@@ -326,7 +329,7 @@ def _describe_rest(tree: Mapping[Any, Any], leaf: type) -> dict[str, str]:
             if set(value) >= OPTIMISER:
                 descriptions[str(key)] = "an optimiser's state"
             elif not any(True for _ in _find_states(value, leaf)):
-                descriptions[str(key)] = f"{len(value)} settings"
+                descriptions[str(key)] = spell_count(len(value), "setting")
         elif isinstance(value, argparse.Namespace):
             descriptions[str(key)] = f"{len(vars(value))} arguments"
         elif value is None or isinstance(value, str | int | float | np.generic):

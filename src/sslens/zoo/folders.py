@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from sslens.counts import spell_count
 from sslens.data.imagenet import LEAST, MOST
 from sslens.errors import InputError, nearest, shorten
 from sslens.whole_file import exists
@@ -110,8 +111,8 @@ def _read_parts(index: Path) -> Contents:
     missing = sorted(set(places) - set(together))
     if missing:
         raise InputError(
-            f"{index} lists {len(missing)} tensors that its files do not hold, the first"
-            f" {missing[0]}: get all of its files again."
+            f"{index} lists {spell_count(len(missing), 'tensor')} that its files do not hold, the"
+            f" first {missing[0]}: get all of its files again."
         )
     return Contents(index, {"": together})
 
@@ -140,6 +141,7 @@ def read_beside(folder: Path) -> Beside:
         name="config.json",
         kind=kind,
         hints=_read_hints(path, own),
+        settings=vision if isinstance(vision, Mapping) else config,
         transform=dict(_read_transform(preprocessor, prepared)),
         notes=tuple(_find_notes(prepared)),
     )
@@ -257,6 +259,7 @@ def _read_open_clip(path: Path) -> Beside:
         name=path.name,
         kind="open_clip",
         hints=Hints(heads=heads, activation="quick_gelu" if quick else "gelu"),
+        settings=vision,
         transform=dict(_read_transform(path, renamed)),
     )
 
@@ -272,8 +275,10 @@ def _read_part(path: Path, settings: Settings, key: str) -> Settings:
 def _read_json(path: Path) -> Settings:
     try:
         if path.stat().st_size > LIMIT:
-            raise InputError(f"{path} has {path.stat().st_size:,} bytes: it is no configuration.")
-        value = json.loads(path.read_text(encoding="utf-8"))
+            raise InputError(
+                f"{path} has {spell_count(path.stat().st_size, 'byte')}: it is no configuration."
+            )
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON: get it again.") from error
     if not isinstance(value, dict):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.models.sketching import sketch_networks
 from sslens.models.unet import COLOURS, PRESETS, UNet, UNetShape
@@ -131,7 +132,7 @@ def _require_fit(weights: Weights, network: UNet, file: Path) -> None:
     if wrong:
         first = wrong[0]
         raise InputError(
-            f"{file} does not fit RCDM's network in {len(wrong)} of {len(expected)} tensors; the"
-            f" first is {first}: expected {expected.get(first, 'none')}, found"
-            f" {present.get(first, 'none')}."
+            f"{file} does not fit RCDM's network in {len(wrong)} of"
+            f" {spell_count(len(expected), 'tensor')}; the first is {first}: expected"
+            f" {expected.get(first, 'none')}, found {present.get(first, 'none')}."
         )

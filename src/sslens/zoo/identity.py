@@ -11,6 +11,7 @@ import numpy as np
 
 from sslens import cards
 from sslens.cards import Card, Evaluation
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.models.about import About
 from sslens.models.cnn import CNNArch
@@ -86,8 +87,8 @@ def require_finite(weights: Mapping[str, Array], where: Path) -> None:
         first = weights[bad[0]]
         count = int((~np.isfinite(first.values)).sum())
         raise InputError(
-            f"{where} has {len(bad)} tensors with values that are no finite numbers, the first"
-            f" {bad[0]} ({count:,} of {first.size:,}): the training diverged or the file"
+            f"{where} has {spell_count(len(bad), 'tensor')} with values that are no finite numbers,"
+            f" the first {bad[0]} ({count:,} of {first.size:,}): the training diverged or the file"
             " is damaged. Take an earlier checkpoint."
         )
 

@@ -58,16 +58,33 @@ class NumberType:
             raise Senseless("a number type has no byte order")
         self.order = ">" if order == ">" else "<"
 
-    def read(self, data: Any) -> np.ndarray:
-        """Read numbers from bytes, in the byte order of this machine."""
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type in NumPy.
+
+        Raises:
+            Senseless: its values are no plain numbers.
+        """
         if not self.is_plain:
             raise Senseless(f"it has values of NumPy's type {self.name}, which is no plain number")
-        if type(data) is str:  # bytes of Python 2
-            data = data.encode("latin1")
-        if type(data) not in (bytes, memoryview) or len(data) % self.itemsize:
-            raise Senseless("numbers are not given as bytes, or are cut off")
-        values = np.frombuffer(data, f"{self.order}{self.code}{self.itemsize}")
-        return values.astype(values.dtype.newbyteorder("="), copy=False)
+        return np.dtype(f"{self.order}{self.code}{self.itemsize}")
+
+
+def count_numbers(dtype: np.dtype[Any], data: Any) -> int:
+    """Count the numbers in bytes, or in a text in place of bytes, as Python 2 wrote them."""
+    if type(data) not in (bytes, memoryview, str) or len(data) % dtype.itemsize:
+        raise Senseless("numbers are not given as bytes, or are cut off")
+    return len(data) // dtype.itemsize
+
+
+def read_numbers(dtype: np.dtype[Any], data: bytes | memoryview | str) -> np.ndarray:
+    """Read numbers from bytes, in the byte order of this machine; those of the other order, and
+    those of a text, are copied."""
+    try:
+        own = data.encode("latin1") if isinstance(data, str) else data
+    except UnicodeEncodeError as error:
+        raise Senseless("numbers are given as a text that is no bytes") from error
+    return np.frombuffer(own, dtype).astype(dtype.newbyteorder("="), copy=False)
 
 
 def make_number(kind: Any, data: Any = None, *_: Any) -> Any:
@@ -81,31 +98,33 @@ def make_number(kind: Any, data: Any = None, *_: Any) -> Any:
         if kind.code == "S":
             return bytes(data).rstrip(b"\0")
         return str(data, f"utf-32-{_name(kind)}").rstrip("\0")
-    values = kind.read(data)
-    if len(values) != 1:
+    if count_numbers(kind.dtype, data) != 1:
         raise Senseless("a number is none or several")
-    return values[0]
+    return read_numbers(kind.dtype, data)[0]
 
 
 def _name(kind: NumberType) -> str:
     return "be" if kind.order == ">" else "le"
 
 
-def view_values(values: np.ndarray, shape: Any, by_columns: bool) -> StoredTensor | Plain:
-    """Describe an array of NumPy's whose numbers are in memory."""
+def view_values(kind: NumberType, data: Any, shape: Any, by_columns: bool) -> StoredTensor | Plain:
+    """Describe an array of NumPy's by its bytes. They are read when the tensor is: until it is
+    known how much memory all tensors take, nothing is copied."""
+    dtype = kind.dtype
+    count, name = count_numbers(dtype, data), dtype.name
     if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
         raise Senseless("an array has no shape")
-    if len(shape) > AXES or math.prod(shape) != len(values):
+    if len(shape) > AXES or math.prod(shape) != count:
         raise Senseless("an array has a shape of another size")
-    if values.dtype.name not in DTYPES:
+    if name not in DTYPES:
         return Plain()
     steps = [1]
     for size in shape if by_columns else reversed(shape):
         steps.append(steps[-1] * max(1, size))
     stride = tuple(steps[:-1] if by_columns else reversed(steps[:-1]))
-    raw = values.view(np.uint8)
-    storage = Storage(values.dtype.name, raw.nbytes, lambda: raw)
-    return StoredTensor(storage, values.dtype.name, 0, shape, stride)
+    nbytes = count * dtype.itemsize
+    storage = Storage(name, nbytes, lambda: read_numbers(dtype, data).view(np.uint8))
+    return StoredTensor(storage, name, 0, shape, stride)
 
 
 @final
@@ -125,14 +144,14 @@ class Beginning:
             raise Senseless("an array has no content")
         _, shape, kind, by_columns, data = state
         if isinstance(kind, NumberType) and kind.is_plain and type(data) is not list:
-            self.made = view_values(kind.read(data), shape, bool(by_columns))
+            self.made = view_values(kind, data, shape, bool(by_columns))
 
 
 def make_array(data: Any, kind: Any, shape: Any, order: Any = "C", *_: Any) -> Any:
     """Make an array as pickles of protocol 5 do."""
     if not isinstance(kind, NumberType) or not kind.is_plain:
         return Plain()
-    return view_values(kind.read(data), shape, order == "F")
+    return view_values(kind, data, shape, order == "F")
 
 
 @final

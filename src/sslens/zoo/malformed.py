@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.zoo.arrays import Array
 
@@ -47,9 +48,9 @@ def require_usable(weights: Mapping[str, Array], where: str) -> None:
     ]
     if wrong:
         raise InputError(
-            f"{where} has {len(wrong)} weights that are no floating-point numbers, the first"
-            f" {wrong[0]} ({weights[wrong[0]].kind}): no network can run with them. Save them as"
-            " floating-point numbers where the file was made."
+            f"{where} has {spell_count(len(wrong), 'weight')} without floating-point numbers, the"
+            f" first {wrong[0]} ({weights[wrong[0]].kind}): no network can run with them. Save them"
+            " as floating-point numbers where the file was made."
         )
 
 

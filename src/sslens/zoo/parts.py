@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sslens.counts import spell_count
 from sslens.zoo.arrays import Array
 from sslens.zoo.claim import find_reason
 from sslens.zoo.claiming import PARTS
@@ -45,7 +46,7 @@ class Part:
         return re.split(r"[./]", self.path)[-1]
 
     def __str__(self) -> str:
-        return f"{self.path} ({len(self.keys)} tensors)"
+        return f"{self.path} ({spell_count(len(self.keys), 'tensor')})"
 
 
 def list_parts(keys: Iterable[str], prefixes: Iterable[str]) -> tuple[Part, ...]:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, final
 
 import numpy as np
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.whole_file import Steady, Sums, Unreadable, open_regular
 from sslens.zoo.machine import Machine
@@ -86,7 +87,8 @@ def open_pickle(path: Path) -> Iterator[Pickled]:
         raise make_damage_error(path, error) from error
     except MemoryError as error:
         raise InputError(
-            f"{path} does not fit into this machine's memory ({path.stat().st_size:,} bytes)."
+            f"{path} does not fit into this machine's memory"
+            f" ({spell_count(path.stat().st_size, 'byte')})."
         ) from error
 
 
@@ -103,7 +105,7 @@ def make_damage_error(path: Path, error: Exception) -> InputError:
     """Return the error of a file that is cut off or damaged, and the reader's reason."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     with contextlib.suppress(OSError):
-        reason = f"{path.stat().st_size:,} bytes; {reason}"
+        reason = f"{spell_count(path.stat().st_size, 'byte')}; {reason}"
     return InputError(
         f"{path} is cut off or damaged ({reason}): compare its size with the source's and get it"
         " again."
@@ -220,7 +222,7 @@ def _require_small_directory(file: BinaryIO, size: int) -> None:
             raise Senseless("File is not a zip file")
         length = struct.unpack_from("<Q", text, 40)[0]
     if length > DIRECTORY:
-        raise Senseless(f"the list of its entries takes {length:,} bytes")
+        raise Senseless(f"the list of its entries takes {spell_count(length, 'byte')}")
 
 
 def _require_checkpoint(path: Path, names: list[str]) -> None:

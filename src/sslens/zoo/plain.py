@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sslens import tensor_file, whole_file
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.store import write_beside
 from sslens.zoo.arrays import Array, decode_float8
@@ -67,7 +68,8 @@ def explain(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read ({reason}).") from error
     except MemoryError as error:
         raise InputError(
-            f"{path} does not fit into this machine's memory ({path.stat().st_size:,} bytes)."
+            f"{path} does not fit into this machine's memory"
+            f" ({spell_count(path.stat().st_size, 'byte')})."
         ) from error
     except whole_file.Altered as error:
         raise InputError(
@@ -76,7 +78,7 @@ def explain(path: Path) -> Iterator[None]:
         ) from error
     except whole_file.Unreadable as error:
         raise InputError(
-            f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes; {error}): it"
-            " was cut off in writing or copying.",
+            f"{path} is not a whole safetensors file ({spell_count(path.stat().st_size, 'byte')};"
+            f" {error}): it was cut off in writing or copying.",
             mend="copy it again, or go on from the run that wrote it with {resume=True}",
         ) from error

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import final
 
+from sslens.counts import spell_count
 from sslens.errors import InputError, nearest
 from sslens.find import plugin
 from sslens.zoo.accounting import find_twin
@@ -173,9 +174,11 @@ def _require_whole_heads(
     width = patches.shape[0]
     if width % heads:
         whose = "as you asked" if asked else f"as {beside.name} beside it says"
+        if not asked and beside.hints.width not in (None, width):
+            whose += f", which is of another network (hidden_size {beside.hints.width})"
         raise InputError(
-            f"{contents.path} has a width of {width}, which cannot be shared by {heads} heads of"
-            f" attention, {whose}",
+            f"{contents.path} has a width of {width}, which cannot be shared by"
+            f" {spell_count(heads, 'head')} of attention, {whose}",
             mend=f"say how many: {contents.path}@heads=N, or num_heads",
         )
 

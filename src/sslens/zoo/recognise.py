@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sslens.cards import Card
+from sslens.counts import spell_count
 from sslens.errors import InputError, nearest
 from sslens.find import names, plugin
 from sslens.zoo.accounting import (
@@ -19,6 +20,7 @@ from sslens.zoo.accounting import (
 from sslens.zoo.architecture import Architecture, are_heads_told
 from sslens.zoo.arrays import Array
 from sslens.zoo.claim import Claim, Entry
+from sslens.zoo.contradictions import require_settings
 from sslens.zoo.faults import Asked, Fault, Refused, refuse_faults
 from sslens.zoo.files import Contents
 from sslens.zoo.malformed import refuse_malformed
@@ -167,6 +169,8 @@ def recognise(
     read = read_network(contents, claim, trunk, inside, asked)
     left_out = find_asked(asked.drop, beside, read, where)
     weights = {piece.into: piece.value for piece in read.pieces}
+    if claim.written is None:
+        require_settings(contents, read.shape)
     require_final_norm(weights, read.shape, contents, claim, read.dropped)
     in_file = {piece.into: " + ".join(piece.sources) for piece in read.pieces}
     _require_fit(weights, read.expected, where, claim, in_file)
@@ -292,7 +296,7 @@ def _require_fit(
     if extra and claim.written is None:
         others = f" {extra} of the names that do not fit are in no network of its kind read here."
     raise InputError(
-        f"{where} does not fit its own architecture in {len(wrong)} of {len(expected)} tensors; the"
-        f" first is {in_file.get(key, key)}: expected {expected.get(key, 'none')}, found"
-        f" {present.get(key, 'none')}.{others}"
+        f"{where} does not fit its own architecture in {len(wrong)} of"
+        f" {spell_count(len(expected), 'tensor')}; the first is {in_file.get(key, key)}: expected"
+        f" {expected.get(key, 'none')}, found {present.get(key, 'none')}.{others}"
     )

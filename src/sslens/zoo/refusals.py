@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.zoo.architecture import Architecture, read_arch
 from sslens.zoo.arrays import Array
@@ -106,9 +107,10 @@ def require_numbers(weights: Mapping[str, Array], where: str) -> None:
     ]
     if whole:
         raise InputError(
-            f"{where} holds {len(whole)} of {len(weights)} tensors as whole numbers, the first"
-            f" {whole[0]} ({weights[whole[0]].kind}): they were quantised, and the scales that make"
-            " weights of them are not in the file. Give the file from before the quantisation."
+            f"{where} holds {len(whole)} of {spell_count(len(weights), 'tensor')} as whole numbers,"
+            f" the first {whole[0]} ({weights[whole[0]].kind}): they were quantised, and the scales"
+            " that make weights of them are not in the file. Give the file from before the"
+            " quantisation."
         )
 
 
@@ -119,8 +121,8 @@ def require_final_norm(
     claim: Claim,
     dropped: Mapping[str, str],
 ) -> None:
-    """Refuse a transformer that was cut off: with other blocks than its config.json says, or
-    without its final normalisation, unless it is of a kind that normalises after the pooling.
+    """Refuse a transformer that was cut off: without its final normalisation, unless it is of a
+    kind that normalises after the pooling.
 
     Raises:
         InputError: the message says what is missing.
@@ -128,19 +130,12 @@ def require_final_norm(
     arch = read_arch(shape)
     if arch is None or claim.written is not None:
         return
-    told, count = contents.beside.hints.blocks, arch.blocks
-    if told is not None and told != count:
-        raise InputError(
-            f"{contents.path} holds {count} blocks, and {contents.beside.name} beside it says"
-            f" {told}: it is a part of the network, or of another one. Give the folder that holds"
-            " all of it."
-        )
     pooled = any(re.match(r"(fc_norm|pooler\.layernorm)\.", name) for name in dropped)
     if not ("norm.weight" in weights or claim.normless or pooled):
         raise InputError(
-            f"{contents.path} holds a transformer of {count} blocks without its final"
-            " normalisation (norm.weight): the file was cut off, or holds a part of the network."
-            " Give the whole file."
+            f"{contents.path} holds a transformer of {spell_count(arch.blocks, 'block')} without"
+            " its final normalisation (norm.weight): the file was cut off, or holds a part of the"
+            " network. Give the whole file."
         )
 
 
@@ -150,9 +145,9 @@ def explain_unknown(contents: Contents) -> str:
     first = Counter(key.split(".")[0] for key in keys).most_common(4)
     if all(weights for weights in contents.states.values()) and len(keys) <= 4:
         return (
-            f"{contents.path} holds {len(keys)} tensors and no backbone ({', '.join(keys)}): it may"
-            " be a linear probe's classifier alone. Give the checkpoint of the network that it was"
-            " trained on."
+            f"{contents.path} holds {spell_count(len(keys), 'tensor')} and no backbone"
+            f" ({', '.join(keys)}): it may be a linear probe's classifier alone. Give the"
+            " checkpoint of the network that it was trained on."
         )
     return (
         f"{contents.path} holds no ViT, ResNet or ConvNeXt under names that are known: its"

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from sslens.counts import spell_count
 from sslens.zoo.arrays import Array
 from sslens.zoo.files import Contents
 from sslens.zoo.identity import gather_about
@@ -23,7 +24,10 @@ def find_suspicions(checkpoint: Recognised, inside: Contents) -> Iterator[str]:
     ends = {name: (v.min(), v.max()) for name, v in weights.items() if v.size}
     broken = [name for name, pair in ends.items() if not np.isfinite(pair).all()]
     if broken:
-        yield f"{len(broken)} tensors have NaN or infinite values, the first {broken[0]}."
+        yield (
+            f"{spell_count(len(broken), 'tensor', 'have')} NaN or infinite values, the first"
+            f" {broken[0]}."
+        )
     constant = [
         name
         for name, (low, high) in ends.items()
@@ -31,8 +35,8 @@ def find_suspicions(checkpoint: Recognised, inside: Contents) -> Iterator[str]:
     ]
     if constant:
         yield (
-            f"{len(constant)} weights have one value throughout, the first {constant[0]}: never"
-            " trained, or overwritten."
+            f"{spell_count(len(constant), 'weight', 'have')} one value throughout, the first"
+            f" {constant[0]}: never trained, or overwritten."
         )
     large = [
         name
@@ -42,7 +46,10 @@ def find_suspicions(checkpoint: Recognised, inside: Contents) -> Iterator[str]:
         and max(-low, high) > 1e4
     ]
     if large:
-        yield f"{len(large)} tensors have values above 10,000, the first {large[0]}."
+        yield (
+            f"{spell_count(len(large), 'tensor', 'have')} values above 10,000, the first"
+            f" {large[0]}."
+        )
     if checkpoint.claim.tuned == "fine-tuned" and checkpoint.claim.objective is not None:
         yield (
             "Labels trained these weights after the objective did: for a pre-trained backbone take"

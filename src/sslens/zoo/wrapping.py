@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from sslens.counts import spell_count
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError, nearest, require_type, warn_of_doubt
 from sslens.models import networks
@@ -244,8 +245,8 @@ def _require_tokens(reading: Reading, tap: Tap, prefix: int | None, name: str) -
     shape = reading.outputs[tap.name].shape
     if prefix is not None and len(shape) == 2 and not 0 <= prefix < shape[0] and shape[0] > 1:
         raise InputError(
-            f"{name} has {shape[0]} tokens at {tap.name}, and {prefix} of them cannot be before the"
-            " patches",
+            f"{name} has {spell_count(shape[0], 'token')} at {tap.name}, and {prefix} of them"
+            " cannot be before the patches",
             mend="give another {prefix}",
         )
 
@@ -279,7 +280,9 @@ def _require_readable(call: Call | None, path: str, name: str) -> None:
     if call is None:
         reason = "never runs in a forward pass"
     elif call.times > 1:
-        reason = f"runs {call.times} times in a forward pass, so it has no one output"
+        reason = (
+            f"runs {spell_count(call.times, 'time')} in a forward pass, so it has no one output"
+        )
     elif call.output is None:
         reason = "puts out no tensor of features with a row for each image"
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from sslens.cards import Evaluation
+from sslens.counts import spell_count
 from sslens.data.imagenet import LEAST, MOST
 from sslens.errors import InputError, is_whole
 
@@ -75,7 +76,7 @@ def _find_wrong(written: Any) -> str | None:
         if not isinstance(written["about"].get(key), str | None):
             return f"its about.{key} is no text"
     if len(written["name"]) > NAME:
-        return f"its name has {len(written['name']):,} characters"
+        return f"its name has {spell_count(len(written['name']), 'character')}"
     shape = {} if "generator" in written["shape"] else written["shape"]  # read elsewhere
     for key, value in _list_numbers(shape, "shape"):
         most = BLOCKS if "blocks" in key else LARGEST

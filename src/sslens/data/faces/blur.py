@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, JpegImagePlugin
 
+from sslens.counts import spell_count
 from sslens.data.decoding import list_formats
 from sslens.data.faces.lists import Boxes
 
@@ -103,7 +104,7 @@ class Header:
         """Say why faces in such an image cannot be blurred, in words that follow its name; None
         where they can."""
         if self.frames > 1 and self.kind != "JPEG":
-            return f"has {self.frames} frames, and boxes are of one"
+            return f"has {spell_count(self.frames, 'frame')}, and boxes are of one"
         if self.mode == "F" or self.mode.startswith("I"):
             return f"has pixels of more than 8 bits ({self.mode})"
         return None

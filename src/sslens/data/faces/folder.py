@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias, final
 import numpy as np
 
 from sslens import __version__
+from sslens.counts import spell_count
 from sslens.data.decoding import explain_error
 from sslens.data.faces.blur import METHOD, Header, blur_file, read_header
 from sslens.data.faces.lists import Boxes, FaceList, read_list
@@ -114,11 +115,11 @@ class BlurPlan:
         found = self.found
         if found.unlisted:
             yield (
-                f"{len(found.unlisted):,} images are not in the list and are taken as showing no"
-                " face"
+                f"{spell_count(len(found.unlisted), 'image', 'are')} not in the list, taken as"
+                " showing no face"
             )
         if found.elsewhere:
-            yield f"{found.elsewhere:,} names in the list are of other folders"
+            yield f"of other folders: {spell_count(found.elsewhere, 'name')} in the list"
         if found.missing:
             yield (
                 f"{len(found.missing):,} names in the list are of no image:"
@@ -224,8 +225,8 @@ def _require_places(request: BlurRequest, files: FolderImages, found: FacesFound
         )
     if found.unlisted and request.unlisted == "stop":
         raise InputError(
-            f"{len(found.unlisted)} of {len(files.ids)} images of {request.folder} are not in"
-            f" {request.boxes}, so it is not known whether they show a face:"
+            f"{len(found.unlisted)} of {spell_count(len(files.ids), 'image')} of {request.folder}"
+            f" are not in {request.boxes}, so it is not known whether they show a face:"
             f" {name_some(found.unlisted)}",
             mend="list them without a box, or take them as showing none with {unlisted=copy}",
         )
@@ -244,8 +245,9 @@ def _find_faults(
         turned = [name for name, header in headers.items() if header.orientation != 1]
         if turned:
             raise InputError(
-                f"{len(turned)} images with faces are turned by EXIF: {name_some(turned)}. Their"
-                " boxes may be of the image as a viewer shows it, or as it is stored",
+                f"{spell_count(len(turned), 'image')} with faces are turned by EXIF:"
+                f" {name_some(turned)}. Their boxes may be of the image as a viewer shows it, or"
+                " as it is stored",
                 mend="give {orientation=upright} or {orientation=stored}, as ImageNet's are",
             )
     upright = request.orientation == "upright"
@@ -278,7 +280,8 @@ def _read_done(out: Path, wanted: set[str]) -> tuple[dict[str, Entry], tuple[str
     if not (out / NAME).is_file():
         if there:
             raise InputError(
-                f"{out} holds {len(there)} images that sslens blur-faces did not write",
+                f"{out} holds {spell_count(len(there), 'image')} that sslens blur-faces did not"
+                " write",
                 mend="give an empty folder as {out}",
             )
         return {}, ()

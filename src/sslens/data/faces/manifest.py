@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
+from sslens.counts import spell_count
 from sslens.data.folders import FolderImages
 from sslens.data.images import ImageSet
 from sslens.data.scene_images import SceneSource
@@ -149,8 +150,9 @@ def require_blurred(images: ImageSet) -> Blurred:
     ]
     if changed:
         raise InputError(
-            f"{len(changed)} of {len(images)} images of {source.root} were changed since faces were"
-            f" blurred: {name_some(changed)}. Blur them again with sslens blur-faces."
+            f"{len(changed)} of {spell_count(len(images), 'image')} of {source.root} were changed"
+            f" since faces were blurred: {name_some(changed)}. Blur them again with sslens"
+            " blur-faces."
         )
     faces = [entry.faces for entry in listed if entry is not None]
     unlisted = faces.count(None)

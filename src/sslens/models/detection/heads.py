@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.models.detection.boxes import clip, decode, encode, suppress
 from sslens.models.detection.masks import crop_targets
@@ -297,14 +298,14 @@ class Heads(nn.Module):
             images, channels = pyramid[name].shape[:2]
             if channels != self.settings.channels:
                 raise InputError(
-                    f"The pyramid's {name} has {channels} channels, and the heads are for"
-                    f" {self.settings.channels}."
+                    f"The pyramid's {name} has {spell_count(channels, 'channel')}, and the heads"
+                    f" are for {self.settings.channels}."
                 )
             if images != len(sizes) or (targets is not None and images != len(targets)):
                 others = "" if targets is None else f" and the objects of {len(targets)}"
                 raise InputError(
-                    f"The pyramid's {name} is of {images} images, and there are {len(sizes)}"
-                    f" sizes{others}."
+                    f"The pyramid's {name} is of {spell_count(images, 'image')}, and there are"
+                    f" {len(sizes)} sizes{others}."
                 )
         for image in targets or ():
             if image.masks is None and self.roi_heads.mask_head is not None:
@@ -316,7 +317,7 @@ class Heads(nn.Module):
             if len(unknown):
                 raise InputError(
                     f"An object has the label {int(unknown[0])}, and the heads know"
-                    f" {self.classes} classes, counted from 0."
+                    f" {spell_count(self.classes, 'class')}, counted from 0."
                 )
 
 

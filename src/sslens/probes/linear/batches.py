@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sslens.capture import Column, Features
+from sslens.counts import spell_count
 from sslens.data.streams import stream
 from sslens.errors import InputError, nearest
 from sslens.probes.linear.grid import PAPER_BATCH
@@ -104,8 +105,8 @@ class Held:
         for column, values in features.items():
             if len(values) != len(labels):
                 raise InputError(
-                    f"{'/'.join(column)} has features of {len(values):,} images, and there are"
-                    f" {len(labels):,} labels: give one label an image."
+                    f"{'/'.join(column)} has features of {spell_count(len(values), 'image')},"
+                    f" beside {spell_count(len(labels), 'label')}: give one label an image."
                 )
             if not torch.isfinite(values).all():
                 raise InputError(
@@ -187,8 +188,8 @@ class Stored:
             )
         if len(labels) != len(store):
             raise InputError(
-                f"There are {len(labels):,} labels for {len(store):,} stored images: give one an"
-                " image."
+                f"{spell_count(len(labels), 'label')} for {len(store):,} stored images:"
+                " give one an image."
             )
         require_columns(columns or (), store.columns)
         self._store, self._all = store, labels
@@ -270,8 +271,8 @@ def class_count(labels: Int64[Tensor, " image"], classes: int | None) -> int:
         classes = high + 1
     if low < 0 or high >= classes:
         raise InputError(
-            f"Labels reach from {low} to {high}, and there are {classes} classes: number them"
-            " from 0."
+            f"Labels reach from {low} to {high}, for {spell_count(classes, 'class')}:"
+            " number them from 0."
         )
     if low == high:
         raise InputError(
@@ -293,6 +294,7 @@ def step_size(asked: int | None, images: int) -> int:
         return usual_batch(images)
     if not 2 <= asked <= images:
         raise InputError(
-            f"A batch of {asked} cannot be drawn from {images:,} images: give 2 to {images:,}."
+            f"A batch of {asked} cannot be drawn from {spell_count(images, 'image')}: give 2 to"
+            f" {images:,}."
         )
     return asked

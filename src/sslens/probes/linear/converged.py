@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
+from sslens.counts import spell_count
 from sslens.probes.linear.batches import Labelled, require_columns
 from sslens.probes.linear.choosing import Outcome
 from sslens.probes.linear.grid import Point
@@ -60,8 +61,9 @@ class ConvergedHead:
     @property
     def why(self) -> str:
         """What keeps the number from being settled, as a clause; empty if nothing does."""
-        late = f"the validation loss was still falling after {self.points[self.chosen].epochs}"
-        return "; ".join(filter(None, ("" if self.converged else f"{late} epochs", self.edge)))
+        epochs = spell_count(self.points[self.chosen].epochs, "epoch")
+        late = "" if self.converged else f"the validation loss was still falling after {epochs}"
+        return "; ".join(filter(None, (late, self.edge)))
 
     def logits(self, data: Labelled) -> Float[Tensor, "image class"]:
         """Compute the logits of the images of `data`.

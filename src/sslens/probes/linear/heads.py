@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from sslens.capture import Column
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.probes.linear.grid import Point
 from sslens.probes.linear.optimiser import HeadOptimiser
@@ -54,7 +55,8 @@ class Head:
             )
         if not 1 <= self.layers <= 10:
             raise InputError(
-                f"A head has {self.layers} layers: give 1, which is a linear probe, to 10."
+                f"A head has {spell_count(self.layers, 'layer')}: give 1, which is a linear probe,"
+                " to 10."
             )
 
     @property

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from sslens.capture import Column
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.probes.linear.augmented import Augmented
 from sslens.probes.linear.batches import (
@@ -126,7 +127,8 @@ class Probes:
         require_columns(self._columns(), data.columns)
         if data.classes != self.classes:
             raise InputError(
-                f"The probes know {self.classes} classes, and the images are of {data.classes}."
+                f"The probes know {spell_count(self.classes, 'class')}, and the images are of"
+                f" {data.classes}."
             )
 
     def _columns(self) -> list[Column]:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import final
 
+from sslens.counts import spell_count
+
 #: answers and cards that the first screen holds at most
 MOST_ANSWERS, MOST_CARDS = 8, 4
 
@@ -172,4 +174,6 @@ class Front:
 
     def __repr__(self) -> str:
         cards = len(self.cards) + len(self.more_cards)
-        return f"<Front of {self.compared}: {len(self.answers)} answers, {cards} cards>"
+        return (
+            f"<Front of {self.compared}: {len(self.answers)} answers, {spell_count(cards, 'card')}>"
+        )

@@ -23,7 +23,7 @@ def sentences(
     trained = recommendations[0].usual.layers > 0
     few = recommendations[0].chosen_on
     made = f"{few or ''} validation images".lstrip() if trained else _name_third(few)
-    judged = f"{images} test images" if trained else f"the {images} others"
+    judged = spell_count(images, "test image") if trained else f"the {images} others"
     among = ", among probes that have converged" if trained else ", among 20-NN with weighted votes"
     how = (
         f"Each choice was made on {made}, and is judged on {judged} that had no part in it{among};"

@@ -6,6 +6,7 @@ from typing import Any, final
 
 from sslens.comparisons.likeness import Group, Likeness, is_unlike
 from sslens.comparisons.with_pixels import WithPixels
+from sslens.counts import spell_count
 from sslens.report.front.screen import Answer
 from sslens.report.writing.answer_rows import find_end
 from sslens.report.writing.best_features import FEW
@@ -115,7 +116,9 @@ def _name_kind(pair: Likeness) -> str:
     """Say that the pixels are regressed out, and at which depths, where they are."""
     if not pair.beyond:
         return ""
-    depths = f" at {pair.depths[0]} of {pair.depths[1]} depths" if pair.depths else ""
+    depths = (
+        f" at {pair.depths[0]} of {spell_count(pair.depths[1], 'depth')}" if pair.depths else ""
+    )
     return f" with {WITHOUT_PIXELS}{depths}"
 
 

@@ -73,7 +73,7 @@ def _name_use(choice: ProbeChoice, *, places: bool = False) -> str:
     """
     how = f"{choice.k}-NN" if choice.k else "linear probe"
     if choice.layers > 1:
-        how = f"probe of {choice.layers} layers"
+        how = f"probe of {spell_count(choice.layers, 'layer')}"
     scaled = "standardised" if choice.k and choice.features == "standardised" else ""
     taps, tokens = " and ".join(choice.taps), name_pooling(choice.pooling, places=places)
     return ", ".join(filter(None, (how, tokens.removesuffix(" token"), taps, scaled)))

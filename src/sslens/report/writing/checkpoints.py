@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from sslens.comparisons.roles import PIXELS, list_names
+from sslens.counts import spell_count
 from sslens.report.writing.numbers import compare, spell, spell_level, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Estimate, Side
 from sslens.table import Results
@@ -68,15 +69,14 @@ def _write_best(first: pd.Series, run: pd.DataFrame) -> str:
     (row,) = run[run.model == first.best].to_dict("records")
     share = Estimate.from_row(row, "accuracy", "images", "images", ends=("low", "high"))
     chosen = f"{spell_share(share)} of the {share.n:,} images that chose it"
+    count = spell_count(len(run), "checkpoint")
     tied = [str(name) for name in run.model[run.accuracy == share.value]]
     if len(tied) == len(run) > 1:
-        said = (
-            f"By 20-NN all {len(run)} checkpoints have {spell_share(share)} of {share.n:,} images"
-        )
+        said = f"By 20-NN all {count} have {spell_share(share)} of {share.n:,} images"
     elif len(tied) > 1:
-        said = f"By 20-NN {list_names(tied)} are the best of {len(run)} checkpoints, with {chosen}"
+        said = f"By 20-NN {list_names(tied)} are the best of {count}, with {chosen}"
     else:
-        said = f"By 20-NN {first.best} is the best of {len(run)} checkpoints, with {chosen}"
+        said = f"By 20-NN {first.best} is the best of {count}, with {chosen}"
     chance = f"chance {first.chance:.1%}"
     if not share.low > first.chance:
         return f"{said}, not shown to be above {chance}"

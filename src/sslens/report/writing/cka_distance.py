@@ -8,6 +8,7 @@ from sslens.analyses.cka_distance import select_curves
 from sslens.comparisons.distances import DEPTH, STEPS
 from sslens.comparisons.pairs import read_cka, read_contrast
 from sslens.comparisons.roles import list_names
+from sslens.counts import spell_count
 from sslens.report.writing.numbers import compare, explain_undecided, spell, spell_difference
 from sslens.report.writing.similarity import REGRESSED
 from sslens.statistics.estimate import SMALLEST
@@ -52,8 +53,8 @@ def _write_objective(results: Results, row: Mapping[str, Any]) -> str:
     points = points[(points.family == row["family"]) & (points.unit == DEPTH)]
     higher = [point for point in points.to_dict("records") if read_contrast(point).sign == 1]
     return (
-        f"{sentence}: the {decides}; CKA is higher at {len(higher)} of {len(points)}"
-        f" distances{_write_slope(results, row['family'])}."
+        f"{sentence}: the {decides}; CKA is higher at {len(higher)} of"
+        f" {spell_count(len(points), 'distance')}{_write_slope(results, row['family'])}."
     )
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from sslens.comparisons.detectors import PAPERS, SINGLE
 from sslens.comparisons.parts import find_row, find_rows
 from sslens.comparisons.roles import JE, PIXELS
+from sslens.counts import spell_count
 from sslens.report.writing.families import write_scope
 from sslens.report.writing.numbers import compare, list_names, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
@@ -59,7 +60,7 @@ def write_best(results: Results, how: str) -> Iterator[str]:
         f"{'raw pixels' if row['model'] == PIXELS else row['model']} {spell_share(read_ap(row))}"
         for row in own[own.control].to_dict("records")
     ]
-    among = f" is the highest of {len(ranked)} models" if len(ranked) > 1 else ""
+    among = f" is the highest of {spell_count(len(ranked), 'model')}" if len(ranked) > 1 else ""
     beside = f", beside {list_names(controls)}" if controls else ""
     yield (f"Box AP, {how}: {ranked[0]['model']} {spell_share(read_ap(ranked[0]))}{among}{beside}.")
 

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from sslens.comparisons.readings import name_pooling_in
+from sslens.counts import spell_count
 from sslens.report.writing.numbers import spell, spell_level
 from sslens.statistics.estimate import SMALLEST, Estimate, subtract_unpaired
 from sslens.table import Results
@@ -87,7 +88,7 @@ def _write_lost(name: str, rows: pd.DataFrame) -> str:
         f" {spell(_read(last[factor]))}"
         for factor in lost[:NAMED]
     )
-    more = f" and {len(lost) - NAMED} more factors" if len(lost) > NAMED else ""
+    more = f" and {spell_count(len(lost) - NAMED, 'more factor')}" if len(lost) > NAMED else ""
     return f"{name} {told}{more}"
 
 

@@ -8,6 +8,7 @@ from sslens.comparisons.parting import Parting, Point
 from sslens.comparisons.parts import find_rows, make_beyond_part
 from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.comparisons.trainings import read_over_trainings
+from sslens.counts import spell_count
 from sslens.report.writing.numbers import compare, list_names, spell, spell_difference, spell_ends
 from sslens.report.writing.similarity import REGRESSED
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
@@ -28,7 +29,9 @@ def write_scope(row: Mapping[str, Any], contrast: Contrast, kind: str = "cka") -
         return ", in these models"
     spelt = f"over trainings too {spell_ends(over.difference, kind)}"
     if over.difference.find_side(SMALLEST[kind]) in ("undecided", "too few"):
-        return f", in these models ({spelt}, of {over.difference.n} trainings a side)"
+        return (
+            f", in these models ({spelt}, of {spell_count(over.difference.n, 'training')} a side)"
+        )
     return f", and {spelt}"
 
 

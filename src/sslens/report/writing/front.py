@@ -266,7 +266,7 @@ def write_parting(partings: Majority, link: str) -> Answer:
     if word == "undecided":
         effect = f"{effect}{bracket(_explain_majority(partings))}"
     if partings.side in words and partings.count < partings.pairs:
-        word = f"{word}, in {partings.count} of {partings.pairs} pairs"
+        word = f"{word}, in {partings.count} of {spell_count(partings.pairs, 'pair')}"
     return Answer(APART, word, effect, over, "", link, partings.strength, scope=HERE)
 
 
@@ -291,7 +291,7 @@ def write_together(together: Majority, link: str) -> Answer:
         elif side != "more":
             word = "yes, undecided against labels alone"
     if together.side in words and together.count < together.pairs:
-        word = f"{word}, in {together.count} of {together.pairs} pairs"
+        word = f"{word}, in {together.count} of {spell_count(together.pairs, 'pair')}"
     control = "no fine-tuned random weights beside it"
     if shown.over_control is not None:
         control = (

@@ -73,10 +73,10 @@ def _write_invariances(frame: pd.DataFrame) -> str:
     many models to each transform which is most and which is least."""
     few = frame[~frame.control].model.nunique() <= FEW
     parts = list(_write_by_model(frame) if few else _write_by_transform(frame))
-    count = spell_count(int(frame.images.iloc[0]))
+    count = spell_count(int(frame.images.iloc[0]), "image")
     return (
         "Invariance of the last layer (1: blind to the transform; 0: a changed image is as"
-        f" different as another one), over {count} images. {'. '.join(parts)}."
+        f" different as another one), over {count}. {'. '.join(parts)}."
     )
 
 

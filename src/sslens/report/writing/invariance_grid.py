@@ -104,8 +104,8 @@ def _write_caption(frame: pd.DataFrame, studied: Sequence[str]) -> str:
     features = ", ".join(f"{name}: {pooling}" for name, pooling in poolings.items())
     if len(set(poolings.values())) == 1:
         features = next(iter(poolings.values()))
-    count = spell_count(int(frame.images.iloc[0]))
+    count = spell_count(int(frame.images.iloc[0]), "image")
     return (
-        f"Invariance of the last layer ({features}) over {count} images: 1 is blind to the change,"
+        f"Invariance of the last layer ({features}) over {count}: 1 is blind to the change,"
         " 0 sees another image."
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sslens.comparisons.knn_sweep import Sweep
+from sslens.counts import spell_count
 from sslens.report.writing.numbers import spell_classes, spell_points, spell_share
 from sslens.statistics.estimate import Estimate
 
@@ -82,13 +83,13 @@ def list_layers(sweep: Sweep, most: int = MOST) -> str:
     width = max(map(len, [*names, "layer"])) + 1
     lines = [
         f"{'layer':<{width}} {sweep.model}, k = {choice.k}, {votes}, of"
-        f" {len(sweep.features):,} images; 95 %"
+        f" {spell_count(len(sweep.features), 'image')}; 95 %"
     ]
     for place in sorted(shown):
         accuracy = spell_share(layers[place][1])
         lines.append(f"{names[place]:<{width}} {accuracy}{'  best' if place == best else ''}")
     if left := count - len(shown):
-        lines.append(f"{'':<{width}} {left} more layers are in the table")
+        lines.append(f"{'':<{width}} {spell_count(left, 'more layer', 'are')} in the table")
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ import math
 import re
 
 from sslens.comparisons.roles import list_names as list_names
+from sslens.counts import spell_count as spell_count
 from sslens.statistics.estimate import FEWEST, NARROWEST, SMALLEST, Contrast, Estimate
 
 #: kinds of numbers of which differences are spelt in points
@@ -199,19 +200,6 @@ def spell_printed(value: float, kind: str) -> str:
     if kind == "points":
         return f"{100 * value:+.2f} points"
     return f"{value:.3f}"
-
-
-def spell_count(count: int, noun: str = "") -> str:
-    """Format a count with commas between thousands, and what is counted.
-
-    Args:
-        count: the number.
-        noun: what is counted, of one; its plural ends in s.
-
-    >>> spell_count(1024), spell_count(1024, "tensor"), spell_count(1, "tensor")
-    ('1,024', '1,024 tensors', '1 tensor')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}" if noun else f"{count:,}"
 
 
 def spell_over(difference: Estimate) -> str:

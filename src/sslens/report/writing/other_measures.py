@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from sslens.counts import spell_count
 from sslens.report.writing.numbers import list_names
 from sslens.table import Results
 
@@ -68,8 +69,8 @@ def _write_order(means: pd.DataFrame) -> str:
     agreeing = by_pair.pop(str(best))
     parts = [f"{pair} by {list_names(measures)}" for pair, measures in by_pair.items()]
     return (
-        f"{best} are most alike by {len(agreeing)} of {count} measures, CKA among them;"
-        f" {'; '.join(parts)}."
+        f"{best} are most alike by {len(agreeing)} of {spell_count(count, 'measure')}, CKA among"
+        f" them; {'; '.join(parts)}."
     )
 
 

@@ -50,7 +50,7 @@ def find_shared(reads: Sequence[str]) -> str:
 def write_note(choice: Choice, *, places: bool = False) -> str:
     """Write how well a model separates the classes, and where; its mean is over places if so
     said."""
-    how = f"{choice.k}-NN" if choice.k else f"probe of {choice.layers} layers"
+    how = f"{choice.k}-NN" if choice.k else f"probe of {spell_count(choice.layers, 'layer')}"
     return f"{how} {spell_share(choice.use)}, {write_read(choice, places=places)}"
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from sslens.comparisons.probing import is_settled, read_accuracy, read_gain
 from sslens.comparisons.roles import JE, REC
+from sslens.counts import spell_count
 from sslens.report.writing.numbers import compare, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Estimate
 
@@ -26,7 +27,7 @@ def spell_gain(gain: Estimate) -> str:
         "more": "",
         "less": ", which is a loss",
         "the same": ", the same within half a point",
-        "too few": f", of {gain.n} images, which cannot decide",
+        "too few": f", of {spell_count(gain.n, 'image')}, which cannot decide",
         "undecided": ", which is not decided",
     }
     return f"{spell_points(gain)}{after[gain.find_side(SMALLEST['accuracy'])]}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
+from sslens.counts import spell_count
 from sslens.report.outcomes import ComparedNumber, JudgedClaim, ReproducedExhibit
 from sslens.report.writing.numbers import list_names, spell_difference, spell_printed
 
@@ -124,7 +125,7 @@ def list_lines(one: ReproducedExhibit, noted: Collection[str] = ()) -> Iterator[
         yield f"{begin}published: no value printed"
     shared = find_shared_agreement(one)
     if shared:
-        yield f"{begin}published and found, {len(one.numbers)} numbers: {shared}"
+        yield f"{begin}published and found, {spell_count(len(one.numbers), 'number')}: {shared}"
     for number in one.numbers:
         published = spell_printed(number.published.value, number.published.kind)
         said = "" if shared else f"; {write_agreement(number)}"

@@ -8,6 +8,7 @@ import pandas as pd
 
 from sslens.comparisons.pairs import read_cka, read_contrast, select_pair
 from sslens.comparisons.roles import TOKENS, list_names
+from sslens.counts import spell_count
 from sslens.measures.deconfounded_cka import LEAST
 from sslens.report.writing.numbers import compare, spell
 from sslens.table import Results
@@ -43,7 +44,7 @@ def write_beyond(row: Mapping[str, Any], depths: int | None = None) -> str:
         )
     clause = f", and {spell(read_cka(row, 'deconfounded'))} {REGRESSED}"
     if depths is not None and row["depths_left"] < depths:
-        clause += f" (at {int(row['depths_left'])} of {depths} depths)"
+        clause += f" (at {int(row['depths_left'])} of {spell_count(depths, 'depth')})"
     return clause
 
 
@@ -60,7 +61,7 @@ def write_undefined(rows: pd.DataFrame) -> str:
     defined = int(rows.cka.notna().sum())
     if defined == len(rows):
         return ""
-    return f" (at {defined} of {len(rows)} depths, and undefined at the others)"
+    return f" (at {defined} of {spell_count(len(rows), 'depth')}, and undefined at the others)"
 
 
 def write_ceilings(results: Results, tokens: str, kind: str) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from sslens.comparisons.weight_pairs import WeightSets
+from sslens.counts import spell_count
 from sslens.store import Store
 from sslens.study.situation import Captured, Lack, Situation
 
@@ -27,7 +28,10 @@ def describe(situation: Situation, store: Store) -> Iterator[str]:
         if member.weights is not None:
             tensors = member.weights.tensors.values()
             count = sum(tensor.value.size for tensor in tensors)
-            yield f"weights   {member.name}: {len(tensors)} tensors, {count / 1e6:,.1f} M numbers"
+            yield (
+                f"weights   {member.name}: {spell_count(len(tensors), 'tensor')},"
+                f" {count / 1e6:,.1f} M numbers"
+            )
 
 
 def gather(captured: Captured) -> WeightSets:

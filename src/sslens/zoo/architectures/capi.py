@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch
 from sslens.zoo.architecture import (
@@ -112,7 +113,7 @@ class CapiShape(PlainTransformer):
     def describe_variant(self) -> Iterator[str]:
         """Yield the differences from a plain Vision Transformer, in words."""
         yield "rotary positions"
-        yield f"{self.registers} registers on the border"
+        yield f"{spell_count(self.registers, 'register')} on the border"
         yield "root-mean-square norms"
         yield "no CLS token"
 

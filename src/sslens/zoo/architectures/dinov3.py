@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sslens.counts import spell_count
 from sslens.models.vit import ViTArch
 from sslens.zoo.architecture import (
     PlainTransformer,
@@ -110,7 +111,7 @@ class RopeShape(PlainTransformer):
     def describe_variant(self) -> Iterator[str]:
         """Yield the differences from a plain Vision Transformer, in words; some may be empty."""
         yield "rotary positions"
-        yield f"{self.registers} registers" if self.registers else ""
+        yield spell_count(self.registers, "register") if self.registers else ""
         yield "layer scale"
         yield "gated MLPs" if self.gated else ""
         yield "" if self.qkv_bias else "no qkv bias"

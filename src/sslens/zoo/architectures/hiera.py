@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.zoo.architecture import (
     Architecture,
@@ -135,8 +136,8 @@ def find(weights: Weights, where: str, heads: int | None, hints: Hints) -> Hiera
     blocks = tuple(end - start for start, end in itertools.pairwise(ends))
     if side is None or len(blocks) != 4 or min(blocks) < 1:
         raise InputError(
-            f"{where} is a Hiera of {len(blocks)} stages, or for images that are no squares: only"
-            " four stages and square images are read."
+            f"{where} is a Hiera of {spell_count(len(blocks), 'stage')}, or for images that are no"
+            " squares: only four stages and square images are read."
         )
     width = sides[0]
     count = heads or hints.heads or HEADS.get(width)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.models.vit import SIZES, ViTArch
 from sslens.zoo.architecture import (
@@ -192,7 +193,7 @@ class ViTShape(PlainTransformer):
         """Yield the differences from a plain Vision Transformer, in words; some may be empty."""
         yield "" if self.cls and not self.windows else "no CLS token"
         yield str(self.windows or "")
-        yield f"{self.registers} registers" if self.registers else ""
+        yield spell_count(self.registers, "register") if self.registers else ""
         yield "layer scale" if self.layer_scale else ""
         yield "gated MLPs" if self.gated else ""
         yield "" if self.qkv_bias else "no qkv bias"
@@ -232,8 +233,8 @@ def find(weights: Weights, where: str, heads: int | None, hints: Hints) -> ViTSh
     grid = find_root(rows - before if positioned else rows)
     if grid is None:
         raise InputError(
-            f"{where} has positions for {rows} tokens, {before} of them before the patches: the"
-            " patches are no square, and only square images are read."
+            f"{where} has positions for {spell_count(rows, 'token')}, {before} of them before the"
+            " patches: the patches are no square, and only square images are read."
         )
     hidden = find_hidden(weights, where)
     head = windows.head if windows else None

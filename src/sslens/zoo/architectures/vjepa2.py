@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sslens.counts import spell_count
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch
 from sslens.zoo.architecture import (
@@ -91,7 +92,7 @@ class TubeletShape(PlainTransformer):
     def describe_variant(self) -> Iterator[str]:
         """Yield the differences from a plain Vision Transformer, in words."""
         yield "rotary positions"
-        yield f"patches of {self.frames} frames, all of which see the image"
+        yield f"patches of {spell_count(self.frames, 'frame')}, all of which see the image"
         yield "no CLS token"
 
 

@@ -1,6 +1,7 @@
 """timm's names, which DINO's backbones, torchvision's ResNets and many trainings share: a state
 dict, flat or one level down."""
 
+from sslens.counts import spell_count
 from sslens.zoo.claim import HEADS, MASK, Claim
 from sslens.zoo.files import Contents
 from sslens.zoo.trunks import choose_trunk, find_trunks, name_trunks
@@ -55,8 +56,8 @@ def claim(contents: Contents) -> Claim | None:
     if head is not None:
         notes += (
             (
-                f"It has a classifier of {head.shape[0]} classes, so labels were used: supervised,"
-                " fine-tuned or probed."
+                f"It has a classifier of {spell_count(head.shape[0], 'class')}, so labels were"
+                " used: supervised, fine-tuned or probed."
             ),
         )
     return Claim(
