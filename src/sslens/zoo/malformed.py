@@ -39,7 +39,7 @@ def require_usable(weights: Mapping[str, Array], where: str) -> None:
     >>> import numpy as np
     >>> require_usable({"norm.weight": Array(np.zeros(2, np.complex64), "complex64")}, "a.pth")
     Traceback (most recent call last):
-    sslens.errors.InputError: a.pth has 1 weights that are no floating-point numbers, the first ...
+    sslens.errors.InputError: a.pth has 1 weight without floating-point numbers, the first ...
     """
     wrong = [
         name

@@ -58,7 +58,7 @@ def list_parts(keys: Iterable[str], prefixes: Iterable[str]) -> tuple[Part, ...]
 
     >>> keys = ["module.head.0.weight", "module.head.0.bias", "tau"]
     >>> [str(part) for part in list_parts(keys, ["module.backbone."])]
-    ['module.head (2 tensors)', 'tau (1 tensors)']
+    ['module.head (2 tensors)', 'tau (1 tensor)']
     """
     ancestors = {""}
     for prefix in prefixes:

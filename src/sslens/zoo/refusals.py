@@ -94,7 +94,7 @@ def require_numbers(weights: Mapping[str, Array], where: str) -> None:
     >>> import numpy as np
     >>> require_numbers({"norm.weight": Array(np.ones(2, np.int8), "int8")}, "a.pth")
     Traceback (most recent call last):
-    sslens.errors.InputError: a.pth holds 1 of 1 tensors as whole numbers, the first norm.weight...
+    sslens.errors.InputError: a.pth holds 1 of 1 tensor as whole numbers, the first norm.weight...
     """
     # counters of batch normalisation and tables of indices are whole numbers
     whole = [
