@@ -316,10 +316,12 @@ def agreement(value: float, half: float = 0.02) -> Results:
             pooling="cls",
             less="JE · REC",
             members="JE: dino and msn; REC: mae",
+            chance=0.75 if measure == "f1" else 0.0,
         )
         for measure, k, images in keys
     ]
-    return results_of(families=rows)
+    others = [row | {"model_b": "REC", "chance": 0.0 if row["k"] else 0.56} for row in rows]
+    return results_of(families=[*rows, *others])
 
 
 @pytest.mark.parametrize(
@@ -330,6 +332,10 @@ def test_c6(value: float, outcome: str) -> None:
     assert verdict.outcome == outcome
     assert verdict.members == {"JE": ("dino", "msn"), "REC": ("mae",)}
     assert len(verdict.parts) == 4
+    (left,) = verdict.parts[3].controls
+    assert (left.a, left.b) == ("JE · JE, beyond chance,", "JE · REC")
+    assert left.difference.value == pytest.approx(value - (0.75 - 0.56))
+    assert left.difference.high - left.difference.low == pytest.approx(0.04)
 
 
 def gains(rec: float, je: float, *, settled: bool = True, tuned: float | None = None) -> Results:
