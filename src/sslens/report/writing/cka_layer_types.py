@@ -83,6 +83,8 @@ def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
         kind: f"{spell(means[kind])}{write_undefined(depths[depths.kind == kind])}"
         for kind in (least, most)
     }
+    if least == most:
+        return f"{a} and {b} are equally alike in all types of layer ({spelt[least]})."
     sentence = (
         f"{a} and {b} are least alike in {least} ({spelt[least]}) "
         f"and most in {most} ({spelt[most]})"
