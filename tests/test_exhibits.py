@@ -230,7 +230,7 @@ def test_two_trainings_of_each_objective_give_an_interval_over_trainings() -> No
     results = compute("cka-layer-types", given.but(models=models))
     assert "families" not in results  # two trainings of one objective are no pair of the family
     for less in ("norm1", "qkv"):
-        row = only(results["families-types"], kind="fc1", less=less)
+        row = only(results["families-types"], kind="fc1", less=less, model_b="REC")
         pairs = np.array([[mean(a, b, "fc1") - mean(a, b, less) for b in rec] for a in je])
         alone = {"JE": {"dino": list(pairs.mean(1))}, "REC": {"mae": list(pairs.mean(0))}}
         draws = np.array(
@@ -328,7 +328,7 @@ def test_fc1_is_alike_where_attention_and_normalisation_are_not() -> None:
     results, said = computed("cka-layer-types", PAPER)
     across = [("dino", "mae"), ("moco", "mae")]
     for less in ("norm1", "qkv"):
-        row = only(results["families-types"], kind="fc1", less=less)
+        row = only(results["families-types"], kind="fc1", less=less, model_b="REC")
         expected = np.mean([mean(a, b, "fc1") - mean(a, b, less) for a, b in across])
         assert row.difference == pytest.approx(expected, abs=1e-12)
         draws = left_out(across, "fc1") - left_out(across, less)

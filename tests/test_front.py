@@ -698,11 +698,13 @@ def test_a_claim_that_the_pixels_turn_round_depends() -> None:
         words.append(answer.word)
         texts.append(write_claim("It is so.", [reached]))
         assert WITHOUT_PIXELS in answer.control
-        assert answer.control.startswith("the reverse, ") == (answer.word == "depends")
+        assert answer.control.startswith("the reverse, ") == (control is controls[0])
         assert answer.effect.startswith("holds: ") == (answer.word == "depends")
-    assert words == ["depends", "holds", "holds", "holds"]  # open, or too little, reverses nothing
+    # an open one reverses nothing, and one that is too little leaves nothing
+    assert words == ["depends", "holds", "holds", "depends"]
     said = f"C3 holds in these models, the reverse with {WITHOUT_PIXELS}: It is so."
     assert [said in text for text in texts] == [True, False, False, False]
+    assert texts[3].startswith(f"C3 holds in these models, not seen with {WITHOUT_PIXELS}: It is")
 
 
 def test_a_control_is_of_the_difference_and_the_tokens_that_are_shown() -> None:

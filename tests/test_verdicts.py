@@ -2,6 +2,7 @@
 claim on tables whose answer is known."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,14 @@ from sslens.find import plugin
 from sslens.models.about import About
 from sslens.report.verdicts import judge_all, make_table, order_naturally, write_verdicts
 from sslens.report.writing.families import write_disagreements, write_parting
-from sslens.report.writing.numbers import compare
+from sslens.report.writing.front import write_claim_answer
+from sslens.report.writing.numbers import compare, spell_effect
 from sslens.statistics.estimate import Contrast, Estimate, unite
 from sslens.statistics.trainings import estimate_over_trainings
 from sslens.statistics.verdicts import Part, Verdict, reach_verdict
+from sslens.study.conditions import ClaimCondition, Evidence
+from sslens.study.finished import read_verdicts
+from sslens.study.judged import Judged
 from sslens.table import Results, Table
 
 NONE = {"trainings_low": np.nan, "trainings_high": np.nan, "trainings": 1}
@@ -414,7 +419,7 @@ def tuned(end: float, tokens: str = "all") -> Results:
 
 
 @pytest.mark.parametrize(
-    ("end", "outcome"), [(0.1, "holds"), (-0.01, "in part"), (-0.1, "in part")]
+    ("end", "outcome"), [(0.1, "holds"), (-0.01, "the same"), (-0.1, "contradicted")]
 )
 def test_c9_is_about_where_fine_tuning_ends(end: float, outcome: str) -> None:
     """MAE rose from 0.35 to 0.56 and random weights from 0.09 to 0.57: what counts is the end."""
@@ -528,7 +533,7 @@ def test_c5() -> None:
     assert [one.difference.value for one in verdict.controls] == [0.02]
     (verdict,) = judge("c5", "knn-depth", knn((0.3, -0.3, -0.3, -0.3), 0.1))
     assert verdict.outcome == "in part"
-    assert "standardised 20-NN: it is reversed at relative depth 0.50, 0.75, 1.00" in verdict.why
+    assert "standardised 20-NN reversed at relative depth 0.50, 0.75 and 1.00" in verdict.why
     found = knn((0.0, 0.3, 0.3, 0.3), 0.1)
     without = Results({"families-by-depth": found.tables["families-by-depth"]})
     (verdict,) = judge("c5", "knn-depth", without)
@@ -568,3 +573,77 @@ def test_a_row_of_the_table_has_both_intervals() -> None:
     assert (row["outcome"], row["members"]) == ("holds of these objectives", "JE: a, b")
     (sentence,) = write_verdicts([verdict])
     assert "+0.30 [+0.20, +0.40], over trainings too [+0.10, +0.50]" in sentence
+
+
+# ------------------------------------------------------------------------------------------------
+# what speaks against an outcome
+
+
+def depths(*values: float) -> Results:
+    """JE·JE less JE·REC in equal steps of depth."""
+    return results_of(
+        families_by_depth=[
+            difference(
+                value,
+                model_a="JE", model_b="JE", less="JE · REC",
+                depth=(k + 1) / len(values),
+                together=len(values),
+            )
+            for k, value in enumerate(values)
+        ]
+    )
+
+
+def test_a_reversal_at_any_depth_is_said_of_c2() -> None:
+    (early,) = judge("c2", "cka-blocks", depths(-0.3, 0.3, 0.3, 0.3))
+    assert early.phrase == "holds in these models"
+    assert early.caveats == ("reversed at relative depth 0.25",)
+    (sentence,) = write_verdicts([early])
+    assert sentence.startswith("C2 holds in these models, reversed at relative depth 0.25:")
+    assert write_claim_answer([early], "").word == "depends"
+    (late,) = judge("c2", "cka-blocks", depths(0.3, 0.3, 0.3, -0.3))
+    assert [part.answer for part in late.parts] == ["holds", "contradicted"]
+    assert late.caveats == ("reversed at relative depth 1.00",)
+
+
+def test_check_tells_the_difference_that_decides_and_what_speaks_against(tmp_path: Path) -> None:
+    (verdict,) = judge("c9", "cka-finetune", tuned(-0.1))
+    assert verdict.outcome == "contradicted"
+    effect = Judged.of(verdict).choose_effect()
+    assert effect is not None
+    assert effect.label == "the end,"
+    (reversed_early,) = judge("c2", "cka-blocks", depths(-0.3, 0.3, 0.3, 0.3))
+    make_table([verdict, reversed_early]).frame.to_csv(tmp_path / "verdicts.csv", index=False)
+    nine, two = read_verdicts(tmp_path)
+    assert (nine.choose_effect(), two.caveats) == (effect, ("reversed at relative depth 0.25",))
+    checked = ClaimCondition("c2").check(Evidence({}, (two,), str, spell_effect))
+    assert "reversed at relative depth 0.25" in checked.found
+
+
+def test_a_yardstick_that_shows_as_much_is_said() -> None:
+    half, own = {"model_b": "JE, first half", "less": "with the second half"}, "first quarter"
+    for size, said in ((0.3, ("JE with JE shows as much",)), (0.05, ())):
+        rows = [
+            difference(value, **half, model_a=f"{family}, {own}")
+            for family, value in (("REC", 0.2), ("JE", size))
+        ]
+        (verdict,) = judge("c18", "cka-blocks", results_of(families_quarters=rows))
+        assert (verdict.outcome, verdict.caveats) == ("holds", said)
+        assert ("JE with JE shows as much" in write_claim_answer([verdict], "").effect) == bool(
+            said
+        )
+
+
+def test_tokens_over_which_the_pixels_explain_a_difference_are_on_the_first_screen() -> None:
+    half = {"model_b": "JE, first half", "less": "with the second half"}
+    rows = [
+        difference(0.2, **half, tokens=tokens, model_a="REC, first quarter")
+        | {"deconfounded_difference": left, "deconfounded_difference_low": left - 0.01}
+        | {"deconfounded_difference_high": left + 0.01}
+        for tokens, left in (("all", 0.2), ("cls", 0.0))
+    ]
+    verdicts = judge("c18", "cka-blocks", results_of(families_quarters=rows))
+    assert [one.caveats for one in verdicts] == [(), ("not seen with pixels regressed out",)]
+    answer = write_claim_answer(verdicts, "")
+    assert answer.word == "depends"
+    assert answer.effect.endswith("; in the CLS token not seen with pixels regressed out")

@@ -23,7 +23,6 @@ from sslens.comparisons.trainings import (
 )
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Line, Lines, Panel
-from sslens.models.about import About
 from sslens.probes.agreement import SUBSETS, Asked, Draws, Found, agreement
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.jackknife import Change
@@ -54,8 +53,8 @@ UNITS = {
     "members": "the models of the families",
     "control": "whether a control is among the two",
     "relation": (
-        "same objective: two trainings of one; otherwise their families, JE with JE, JE with REC,"
-        " …; empty if unknown"
+        "same objective: two trainings of one; same training: models that compute the same, or"
+        " states of a run; otherwise their families, JE with JE, JE with REC, …; empty if unknown"
     ),
     "pooling": (
         "features that the probe reads after the last layer: cls, patch (mean of patch tokens) or"
@@ -183,7 +182,7 @@ def _rows(
             "control": control,
             "pooling": reading,
             "folds": made.folds,
-            "relation": relate(models.about(a), models.about(b)),
+            "relation": relate(models, a, b),
             "accuracy_a": accuracy[a],
             "accuracy_b": accuracy[b],
             **counted,
@@ -201,17 +200,24 @@ def _rows(
         yield table, row | counted | {"folds": made.folds, "why": why}
 
 
-def relate(one: About, other: About) -> str:
+def relate(models: Models, a: str, b: str) -> str:
     """Name what two models have in common.
 
-    The result is "same objective" for two trainings with the same objective, architecture and
-    tuning. Else it names both families, such as "JE with REC"; it is empty if a family is not
-    known.
+    The result is "same training" for two models of one training, and "same objective" for two
+    trainings with the same objective, architecture and tuning. Else it names both families, such as
+    "JE with REC"; it is empty if a family is not known.
 
+    >>> from sslens.comparisons.inputs import ModelInfo
     >>> dino, mae = About("JE", "dino", "vit"), About("REC", "mae")
-    >>> relate(dino, dino), relate(dino, mae), relate(dino, About())
-    ('same objective', 'JE with REC', '')
+    >>> members = [ModelInfo(*one) for one in (("a", False, dino), ("b", False, dino))]
+    >>> copy = ModelInfo("copy", about=dino, copy_of="a")
+    >>> models = Models((*members, copy, ModelInfo("mae", about=mae), ModelInfo("?")))
+    >>> [relate(models, "a", other) for other in ("copy", "b", "mae", "?")]
+    ['same training', 'same objective', 'JE with REC', '']
     """
+    one, other = models.about(a), models.about(b)
+    if models.are_one_training(a, b):
+        return "same training"
     traits = ("objective", "arch", "tuned")
     if one.objective and all(getattr(one, trait) == getattr(other, trait) for trait in traits):
         return "same objective"

@@ -21,6 +21,7 @@ from sslens.comparisons.pairs import (
     make_difference_columns,
 )
 from sslens.comparisons.roles import JE, PIXELS, REC
+from sslens.comparisons.trainings import count_trainings_once
 from sslens.figure import Figure, Line, Lines
 from sslens.statistics.sampled import Sampled, average
 from sslens.table import Results
@@ -175,9 +176,12 @@ def _compare_objective(
     family."""
     cnns = [name for name in models.studied if roles.is_cnn(models.about(name))]
     transformers = [name for name in models.studied if name not in cnns]
-    own = roles.list_pretrained(models, transformers, family)
-    inside = compared.find_all(own, roles.list_pretrained(models, cnns, family))
-    outside = compared.find_all(own, roles.list_pretrained(models, transformers, other))
+    own, own_cnns, others = (
+        count_trainings_once(models, roles.list_pretrained(models, names, side))
+        for names, side in ((transformers, family), (cnns, family), (transformers, other))
+    )
+    inside = compared.find_all(own, own_cnns)
+    outside = compared.find_all(own, others)
     if not inside or not outside:
         return
     names: Row = {"model_a": f"{family} transformer", "model_b": f"{family} CNN", "family": family}

@@ -2,7 +2,7 @@
 C3)."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -132,23 +132,34 @@ def _list_types(
 def _compare_types_of_families(
     models: Models, by_kind: Mapping[str, Pairs]
 ) -> Iterator[tuple[str, Row]]:
-    """Compare the types of layer with each other, averaged over the pairs of a JE and a REC
-    model."""
-    across = {kind: families.find_pairs(models, pairs)[1] for kind, pairs in by_kind.items()}
+    """Compare the types of layer with each other, averaged over the pairs of a JE and a REC model,
+    and beside it over the pairs of two JE models."""
+    members = families.describe_members(models)
+    within, across = (
+        {kind: families.find_pairs(models, pairs)[which] for kind, pairs in by_kind.items()}
+        for which in (0, 1)
+    )
     if not across or not all(across.values()):
         return
-    grid = max((pair.depths for side in across.values() for pair in side), key=len)
-    values = {
+    names = families.name_families(by_kind["fc1"], JE, REC, len(across["fc1"]), members)
+    for row in _compare_types(_average_kinds(models, across)):
+        over = _compare_over_trainings(models, by_kind[row["kind"]], by_kind[row["less"]], row)
+        yield "families-types", names | row | over
+    if all(within.values()):
+        names |= {"model_b": JE, "pairs": len(within["fc1"])}
+        for row in _compare_types(_average_kinds(models, within)):
+            yield "families-types", names | row
+
+
+def _average_kinds(models: Models, by_kind: Mapping[str, Sequence[Pair]]) -> Mapping[str, Sampled]:
+    """The mean CKA at each depth of the deepest pair, by type of layer."""
+    grid = max((pair.depths for side in by_kind.values() for pair in side), key=len)
+    return {
         kind: average_over_objectives(
             models, {(pair.a, pair.b): pair.at(grid) for pair in side}, average
         )
-        for kind, side in across.items()
+        for kind, side in by_kind.items()
     }
-    members = families.describe_members(models)
-    names = families.name_families(by_kind["fc1"], JE, REC, len(across["fc1"]), members)
-    for row in _compare_types(values):
-        over = _compare_over_trainings(models, by_kind[row["kind"]], by_kind[row["less"]], row)
-        yield "families-types", names | row | over
 
 
 def _compare_over_trainings(models: Models, pairs: Pairs, others: Pairs, row: Row) -> Row:

@@ -10,7 +10,7 @@ from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import Pair, Pairs, Row, compare_pairs, make_cka_columns
 from sslens.comparisons.pickable import list_pickable
 from sslens.comparisons.roles import JE, REC
-from sslens.comparisons.trainings import TRAININGS, Sides
+from sslens.comparisons.trainings import TRAININGS, Sides, count_trainings_once
 from sslens.figure import Figure, Panel
 from sslens.models.about import About
 from sslens.table import Results
@@ -92,7 +92,8 @@ def _compare_families(models: Models, compared: Pairs, *, tuned: bool) -> Iterat
     A fine-tuned MSN is also held against the fine-tuned models of both families, where there are.
     """
     masked = list_msn(models)
-    own = [name for name in masked if roles.is_tuned(models.about(name)) == tuned]
+    stage = [name for name in masked if roles.is_tuned(models.about(name)) == tuned]
+    own = count_trainings_once(models, stage)
     pretrained = families.list_families(models)
     before = [[name for name in names if name not in masked] for names in pretrained]
     yield from _compare_with(models, compared, own, before, tuned=tuned, names="")

@@ -11,6 +11,7 @@ from sslens.comparisons.parts import (
     list_members,
     make_cka_part,
     refuse,
+    tell_as_much,
 )
 from sslens.comparisons.roles import JE, REC
 from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
@@ -40,7 +41,8 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     with its second half.
 
     Near depths are alike in most pairs of models, so the same difference of JE with JE stands
-    beside it, and what is left with the pixels' Gram regressed out.
+    beside it, and what is left with the pixels' Gram regressed out. Where JE with JE shows as much,
+    the verdict says so: the difference is then no matter of REC.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
@@ -63,8 +65,13 @@ def _judge_tokens(blocks: Results, tokens: str) -> Verdict | None:
         return None
     if own[0]["difference"] != own[0]["difference"]:
         return refuse("c18", "CKA of the first quarter is undefined", members, tokens)
-    controls = [read_contrast(row) for row in rows if row["model_a"].startswith(JE)]
-    controls += list_beyond(own)
+    yardsticks = [read_contrast(row) for row in rows if row["model_a"].startswith(JE)]
+    part = make_cka_part(own[0], "")
     return reach_verdict(
-        "c18", [make_cka_part(own[0], "")], members=members, controls=controls, tokens=tokens
+        "c18",
+        [part],
+        members=members,
+        controls=[*yardsticks, *list_beyond(own)],
+        tokens=tokens,
+        caveats=tell_as_much([(part, one) for one in yardsticks]),
     )

@@ -60,6 +60,7 @@ def _judge_tokens(blocks: Results, tokens: str) -> Verdict:
         return refuse("c2", "no depth in the first half is defined", members, tokens)
     first = Parting.of([row for row in rows if row["difference"] == row["difference"]]).first
     controls = list_beyond([first] if first is not None else [])
+    caveats = (reversals,) if reversals else ()
     return reach_verdict(
-        "c2", parts, members=members, controls=controls, tokens=tokens, why=reversals
+        "c2", parts, members=members, controls=controls, tokens=tokens, caveats=caveats
     )

@@ -13,6 +13,7 @@ from sslens.comparisons.parts import (
     list_members,
     make_cka_part,
     refuse,
+    tell_as_much,
 )
 from sslens.comparisons.roles import JE, REC
 from sslens.statistics.estimate import Contrast
@@ -43,7 +44,8 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     """Judge whether the mean CKA of JE with REC is higher in fc1 than in norm1 and than in qkv.
 
     The claim holds where both differences are above 0, by 0.02 or more; their intervals hold at
-    once. Beside it stand the same differences with the pixels' Gram regressed out.
+    once. Beside it stand the same differences with the pixels' Gram regressed out, and those of JE
+    with JE: where these are as large, the verdict says that the differences are no matter of REC.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
@@ -58,7 +60,12 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
 def _judge_tokens(types: Results, tokens: str) -> Verdict:
     """The verdict over one choice of tokens."""
     rows = {
-        row["less"]: row for row in find_rows(types, "families-types", tokens=tokens, kind="fc1")
+        row["less"]: row
+        for row in find_rows(types, "families-types", tokens=tokens, kind="fc1", model_b=REC)
+    }
+    own = {
+        row["less"]: replace(read_contrast(row), a=f"fc1 of {JE} · {JE}", b=row["less"])
+        for row in find_rows(types, "families-types", tokens=tokens, kind="fc1", model_b=JE)
     }
     members = list_members(types, tokens)
     missing = [kind for kind in TYPES if kind not in rows]
@@ -68,14 +75,19 @@ def _judge_tokens(types: Results, tokens: str) -> Verdict:
         replace(
             make_cka_part(rows[kind], label),
             contrast=_name(rows[kind], kind),
-            controls=tuple(
-                replace(one, a="fc1, pixels regressed out,", b=kind)
-                for one in list_beyond([rows[kind]])
+            controls=(
+                *(
+                    replace(one, a="fc1, pixels regressed out,", b=kind)
+                    for one in list_beyond([rows[kind]])
+                ),
+                *([own[kind]] if kind in own else []),
             ),
         )
         for kind, label in TYPES.items()
     ]
-    return reach_verdict("c3", parts, members=members, tokens=tokens)
+    by_kind = zip(TYPES, parts, strict=True)
+    caveat = tell_as_much([(part, own[kind]) for kind, part in by_kind if kind in own])
+    return reach_verdict("c3", parts, members=members, tokens=tokens, caveats=caveat)
 
 
 def _name(row: Mapping[str, Any], kind: str) -> Contrast:

@@ -76,12 +76,12 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     for kind, points in rows.items():
         found, reversal = make_parting_parts(points, f"{kind} 20-NN", "accuracy", _read)
         parts += found
-        reasons += [f"{kind} 20-NN: {reversal}"] if reversal else []
+        reasons += [f"{kind} 20-NN {reversal}"] if reversal else []
     difference = Estimate.from_row(rec, "difference", "images", "images")
     more = Contrast(f"probe less 20-NN of {REC}", f"that of {JE}", difference)
     gap = Contrast(f"probe of {JE}", "20-NN", Estimate.from_row(je, "gap", "images", "images"))
     parts.append(replace(make_part(rec, "", more, "accuracy"), controls=(gap,)))
-    return (reach_verdict("c5", parts, members=members, why="; ".join(reasons)),)
+    return (reach_verdict("c5", parts, members=members, caveats=reasons),)
 
 
 def _read(row: Point) -> Contrast:

@@ -51,7 +51,9 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     higher after fine-tuning than before; (2) it ends higher than that of random initialisations
     that were fine-tuned by the same recipe, also with the pixels' Gram regressed out where that is
     defined; (3, 4) it rises more in qkv and in norm1 than in fc1.
-    How far the random initialisations rose has no part in it: they start at another level.
+    The second decides: where the end is not above that of random weights, the claim does not hold
+    in part either, whatever the rest says. How far the random initialisations rose has no part in
+    it: they start at another level.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
@@ -75,7 +77,8 @@ def _judge_tokens(tuned: Results, tokens: str) -> Verdict:
         )
         members = split_members(rise["members"]) if rise else {}
         return refuse("c9", why, members, tokens)
-    parts = [make_cka_part(rise, "the rise,"), make_cka_part(end, "the end,")]
+    decisive = replace(make_cka_part(end, "the end,"), decisive=True)
+    parts = [make_cka_part(rise, "the rise,"), decisive]
     beyond = make_beyond_part(end, "the end, pixels regressed out,")
     parts += [beyond] if beyond is not None else []
     for kind in TYPES:

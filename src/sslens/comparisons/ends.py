@@ -61,9 +61,7 @@ class Ends:
     @property
     def tuned_je(self) -> list[str]:
         """The JE models that were fine-tuned, as they were before."""
-        before = self.stages.before
-        names = [one for one in before if self.models.about(one).family == JE]
-        return _list_once(before[name] for name in names)
+        return _list_once(self.stages.before[name] for name in self.stages.list_tuned(JE))
 
     def list_after(self, firsts: Sequence[str]) -> list[str]:
         """List the models that were fine-tuned from some models."""

@@ -5,6 +5,7 @@ is a need: it is named after a file of `study/needs/`, which computes the argume
 and the images. An analysis receives the needs that it names, and nothing else.
 """
 
+import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ class ModelInfo:
         grouped: whether the study names groups of models, which then decide the family: "JE" in the
             first group, "REC" in the second, and None of a model in neither.
         state: the training that the model is a state of; None where that is not known.
+        copy_of: the first model of the study that computes the same, or almost (`copies`); None
+            where there is no such model.
     """
 
     name: str
@@ -43,6 +46,7 @@ class ModelInfo:
     digest: str | None = None
     grouped: bool = False
     state: TrainingState | None = None
+    copy_of: str | None = None
 
 
 @final
@@ -79,9 +83,24 @@ class Models:
         return self[name].about
 
     def are_one_training(self, a: str, b: str) -> bool:
-        """Whether two models are states of one training, as far as is known."""
-        one, other = self[a].state, self[b].state
-        return one is not None and other is not None and one.training == other.training
+        """Whether two models are of one training, as far as is known: of equal weights, states of
+        one training, or copies that compute almost the same."""
+        return self._trainings[a] == self._trainings[b]
+
+    @functools.cached_property
+    def _trainings(self) -> dict[str, int]:
+        """The number of each model's training."""
+        marks: list[tuple[set[object], list[str]]] = []
+        for one in self.members:
+            state = None if one.state is None else one.state.training
+            own = {("copy", one.copy_of or one.name), ("weights", one.digest), ("state", state)}
+            own -= {("weights", None), ("state", None)}
+            same = [entry for entry in marks if entry[0] & own]
+            merged = own.union(*(entry[0] for entry in same))
+            names = [name for entry in same for name in entry[1]]
+            marks = [entry for entry in marks if entry not in same]
+            marks.append((merged, [*names, one.name]))
+        return {name: number for number, (_, names) in enumerate(marks) for name in names}
 
     def is_control(self, name: str) -> bool:
         """Whether the model of this name is a control."""

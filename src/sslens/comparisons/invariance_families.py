@@ -16,6 +16,7 @@ from sslens.comparisons.trainings import (
     TRAININGS,
     Sides,
     average_over_objectives,
+    count_trainings_once,
     fill_trainings,
     group_by_objective,
     measure_alone,
@@ -159,6 +160,8 @@ def _compare_tuned(models: Models, levels: Levels) -> Iterator[Row]:
         for tuned, first in origins.items():
             if first in firsts:
                 pairs.setdefault(first, tuned)
+        counted = count_trainings_once(models, pairs)
+        pairs = {first: tuned for first, tuned in pairs.items() if first in counted}
         if not pairs:
             continue
         changes = {first: levels[tuned] - levels[first] for first, tuned in pairs.items()}

@@ -6,9 +6,10 @@ from typing import Any, final
 
 from sslens.comparisons.pairs import read_contrast
 from sslens.comparisons.parts import make_part
+from sslens.comparisons.roles import list_names
 from sslens.comparisons.trainings import read_over_trainings
 from sslens.statistics.estimate import SMALLEST, Contrast
-from sslens.statistics.verdicts import Part
+from sslens.statistics.verdicts import REVERSED, Part
 
 #: the largest relative depth that is called early
 EARLY = 0.5
@@ -80,7 +81,7 @@ def make_parting_parts(
 
     The first part is the first depth from which the difference stays above 0, if that depth is
     early, or else the early depth with the largest difference; the second part is the smallest
-    difference at any later depth.
+    difference at any later depth, of those that are reversed for sure if there are any.
 
     Args:
         rows: one row for each depth, with the column `depth`; the intervals hold at once.
@@ -107,12 +108,13 @@ def make_parting_parts(
     parts = [make_part(start, where, read(start), kind)]
     later = [row for row in parting.points if row["depth"] > start["depth"]]
     if later:
-        least = min(later, key=size)
+        least = min([row for row in later if row in parting.below] or later, key=size)
         where = f"at {least['depth']:.2f}, the least of all later depths,"
         over = [read_over_trainings(row, read(row)) for row in later]
         known = [contrast for contrast in over if contrast is not None]
         sure = min(known, key=lambda one: one.difference.low, default=None)
         part = make_part(least, where, read(least), kind)
         parts.append(replace(part, trainings=sure if len(known) == len(over) else None))
-    reversals = ", ".join(f"{row['depth']:.2f}" for row in parting.below)
-    return parts, f"it is reversed at relative depth {reversals}" if reversals else ""
+    depths = [f"{row['depth']:.2f}" for row in parting.below]
+    reversals = list_names(depths) if depths else ""
+    return parts, f"{REVERSED} relative depth {reversals}" if reversals else ""

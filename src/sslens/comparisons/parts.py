@@ -8,6 +8,7 @@ import pandas as pd
 
 from sslens.comparisons.pairs import read_contrast
 from sslens.comparisons.panels import list_tokens_in
+from sslens.comparisons.roles import JE
 from sslens.comparisons.trainings import read_over_trainings
 from sslens.statistics.estimate import SMALLEST, Contrast
 from sslens.statistics.verdicts import Part, Verdict
@@ -73,6 +74,35 @@ def list_beyond(rows: Iterable[Mapping[str, Any]], label: str = "pixels regresse
     parts = (make_beyond_part(row, "") for row in rows)
     known = [part.contrast for part in parts if part is not None]
     return tuple(replace(one, a=f"{one.a}, {label}") for one in known)
+
+
+def tell_as_much(beside: Sequence[tuple[Part, Contrast]]) -> tuple[str, ...]:
+    """Say that JE with JE shows as much as JE with REC, where it does for each difference that is
+    decided: it lies on the same side of 0, and is as far from it or farther, to within the smallest
+    difference worth a word.
+
+    Args:
+        beside: differences of JE with REC, each with the same of JE with JE.
+
+    >>> from sslens.statistics.estimate import Estimate
+    >>> seen, own = (
+    ...     Contrast(name, "b", Estimate(value, value - 0.05, value + 0.05, "minibatches", 32))
+    ...     for name, value in (("REC", 0.2), ("JE", 0.3))
+    ... )
+    >>> tell_as_much([(Part("", seen, 0.02, "cka"), own)])
+    ('JE with JE shows as much',)
+    """
+    decided = [
+        (part, own)
+        for part, own in beside
+        if part.contrast.difference.find_side(part.smallest) in ("more", "less")
+    ]
+    as_much = [
+        own.difference.find_side(part.smallest) == part.contrast.difference.find_side(part.smallest)
+        and abs(own.difference.value) >= abs(part.contrast.difference.value) - part.smallest
+        for part, own in decided
+    ]
+    return (f"{JE} with {JE} shows as much",) if decided and all(as_much) else ()
 
 
 def find_rows(results: Results, table: str, **columns: Any) -> list[dict[str, Any]]:

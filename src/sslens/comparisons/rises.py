@@ -10,6 +10,7 @@ from sslens.comparisons.families import list_families
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.pairs import Pairs
 from sslens.comparisons.roles import PIXELS, REC, list_names
+from sslens.comparisons.trainings import count_trainings_once
 from sslens.comparisons.tuned import list_controls, match_origins
 from sslens.statistics.sampled import Sampled, average
 
@@ -69,8 +70,16 @@ class Stages:
 
     @property
     def rec(self) -> list[str]:
-        """The fine-tuned REC models with a matched model before fine-tuning."""
-        return [name for name in self.before if self.models.about(name).family == REC]
+        """The fine-tuned REC models with a matched model before fine-tuning; of models before
+        fine-tuning that are one training, those of one alone."""
+        return self.list_tuned(REC)
+
+    def list_tuned(self, family: str) -> list[str]:
+        """The fine-tuned models of a family, of which each training before counts once."""
+        own = [name for name in self.before if self.models.about(name).family == family]
+        firsts = dict.fromkeys(self.before[name] for name in own)
+        counted = count_trainings_once(self.models, firsts)
+        return [name for name in own if self.before[name] in counted]
 
     def is_compared(self, a: str, b: str) -> bool:
         """Whether two models are compared.

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sslens.comparisons.inputs import Models
+from sslens.comparisons.inputs import ModelInfo, Models
 from sslens.comparisons.rows import Row
 from sslens.comparisons.tuned import is_control
 from sslens.statistics.estimate import Contrast, Estimate
@@ -56,18 +56,31 @@ def name_objective(models: Models, name: str) -> str:
 
 def count_trainings_once(models: Models, names: Iterable[str]) -> list[str]:
     """Leave out models that are no other training: those with the same weights as an earlier one,
-    and all states of a training but the last one."""
-    kept: dict[str, str] = {}
-    for name in names:
-        kept.setdefault(models[name].digest or f"{name}, of unknown weights", name)
-    last: dict[str, str] = {}
-    for name in kept.values():
-        state = models[name].state
-        training = name if state is None else state.training
-        before = models[last[training]].state if training in last else None
-        if before is None or state is None or state.place >= before.place:
-            last[training] = name
-    return [name for name in kept.values() if name in last.values()]
+    those that compute almost the same, and all states of a training but the last one.
+
+    >>> from sslens.comparisons.inputs import ModelInfo
+    >>> members = ModelInfo("a"), ModelInfo("a in bfloat16", copy_of="a"), ModelInfo("b")
+    >>> count_trainings_once(Models(members), ["a", "a in bfloat16", "b"])
+    ['a', 'b']
+    """
+    listed = list(names)
+    counted: list[str] = []
+    for name in listed:
+        before = next((one for one in counted if models.are_one_training(one, name)), None)
+        if before is None:
+            counted.append(name)
+        elif _is_later(models[name], models[before]):
+            counted[counted.index(before)] = name
+    return [name for name in listed if name in counted]
+
+
+def _is_later(one: ModelInfo, other: ModelInfo) -> bool:
+    """Whether a model is a later state of another's training, and no copy of the other."""
+    if one.state is None or other.state is None or one.state.training != other.state.training:
+        return False
+    copied = one.copy_of in (other.name, other.copy_of) if one.copy_of else False
+    same = copied or (one.digest is not None and one.digest == other.digest)
+    return not same and one.state.place >= other.state.place
 
 
 def list_across_objectives(models: Models, names: Sequence[str]) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from sslens.comparisons.parts import refuse
 from sslens.find import names, plugin
 from sslens.report.writing.claims import write_claim
 from sslens.report.writing.numbers import spell_effect
-from sslens.statistics.verdicts import Part, Verdict
+from sslens.statistics.verdicts import Part, Scope, Verdict
 from sslens.table import Results, Table
 
 NAN = float("nan")
@@ -62,6 +62,12 @@ UNITS = {
     "reversed_with": (
         "ways of measuring the same difference, such as with the pixels regressed out, by which it"
         " is clearly the reverse; empty where there are none"
+    ),
+    "answer": "what the difference of the row says of the claim: holds, contradicted and so on",
+    "caveats": (
+        "what speaks against the outcome and is none of the differences: ways of measuring by which"
+        " one is reversed or not seen, depths at which it is reversed, and a yardstick that shows"
+        " as much"
     ),
     "members": "the models that took part",
     "why": "what decided, or what is missing",
@@ -150,12 +156,14 @@ def make_table(verdicts: Sequence[Verdict]) -> Table:
             "papers": "; ".join(map(str, verdict.papers)),
             "controls": _write_controls(verdict),
             "reversed_with": "; ".join(verdict.reversed_by),
+            "answer": "",
+            "caveats": "; ".join(verdict.caveats),
             "members": "; ".join(
                 f"{group}: {', '.join(models)}" for group, models in (verdict.members or {}).items()
             ),
             "why": "; ".join(filter(None, (verdict.why, verdict.limit))),
         }
-        rows += [row | _fill_part(part) for part in verdict.parts] or [row]
+        rows += [row | _fill_part(part, verdict.scope) for part in verdict.parts] or [row]
     return Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)
 
 
@@ -183,10 +191,11 @@ def name_control(claim: str) -> str:
     return named
 
 
-def _fill_part(part: Part) -> dict[str, Any]:
+def _fill_part(part: Part, scope: Scope) -> dict[str, Any]:
     """The columns of one difference."""
     contrast = part.contrast
     row: dict[str, Any] = {"part": part.label, "a": contrast.a, "b": contrast.b}
+    row["answer"] = part.choose_answer(scope)
     row |= contrast.difference.columns("effect", ends=("low", "high"))
     row |= {"paired": contrast.paired, "together": contrast.together}
     row |= {"over": contrast.difference.over, "n": contrast.difference.n}

@@ -5,14 +5,26 @@ rests on it is about the models under study. Only an interval over images and tr
 objectives.
 """
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
 from sslens.counts import spell_count
-from sslens.statistics.estimate import FEWEST, Answer, Contrast, decide, explain, unite
+from sslens.statistics.estimate import (
+    FEWEST,
+    Answer,
+    Contrast,
+    Estimate,
+    decide,
+    explain,
+    subtract_unpaired,
+    unite,
+)
 
+#: how a clause says that a difference has the other sign in places
+REVERSED = "reversed at"
 #: what a verdict is about: the models under study, or their objectives
 Scope = Literal["", "in these models", "of these objectives"]
 
@@ -59,6 +71,7 @@ class Part:
             none.
         controls: differences to compare with this part alone, as the verdict's controls are with
             all of them.
+        decisive: whether the claim cannot hold in part without this part.
     """
 
     label: str
@@ -70,6 +83,7 @@ class Part:
     count: int | None = None
     published: float | None = None
     controls: tuple[Contrast, ...] = ()
+    decisive: bool = False
 
     @property
     def answer(self) -> Answer:
@@ -89,6 +103,10 @@ class Part:
         if scope == "of these objectives" and self.trainings is not None:
             return self.trainings
         return self.contrast
+
+    def choose_answer(self, scope: Scope) -> Answer:
+        """Return the answer for a scope."""
+        return self.answer_of_objectives if scope == "of these objectives" else self.answer
 
     def measure_strength(self, scope: Scope = "in these models") -> float:
         """Measure how clear the answer is, in smallest differences (`Estimate.measure_strength`).
@@ -138,6 +156,8 @@ class Verdict:
         short: the claim in under 72 letters, for the first screen; empty where `words` serve.
         papers: what the papers say of the claim; empty of a user's own claim and of a user's own
             groups of models.
+        noted: what speaks against the outcome and is none of the parts, such as a reversal at some
+            depths or a yardstick that shows as much, each as a clause.
     """
 
     claim: str
@@ -152,6 +172,7 @@ class Verdict:
     words: str = ""
     short: str = ""
     papers: tuple[Quotation, ...] = ()
+    noted: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         tokens = f", tokens {self.tokens}" if self.tokens else ""
@@ -192,14 +213,57 @@ class Verdict:
         """
         other = {"more": "less", "less": "more"}
         return {
-            control.a.rstrip(",").rpartition(", ")[2]: control
-            for part in self.parts
-            for control in self.controls
-            if control.b == part.contrast.b
-            and (control in part.controls or control.a.startswith(f"{part.contrast.a}, "))
-            and control.difference.find_side(part.smallest)
+            way: control
+            for way, part, control in self._list_other_ways()
+            if control.difference.find_side(part.smallest)
             == other.get(part.contrast.difference.find_side(part.smallest))
         }
+
+    @property
+    def vanished_by(self) -> Mapping[str, Contrast]:
+        """The controls that are a part's own difference measured in another way, by which nothing
+        is seen of it, although the part is decided: the difference is the same as 0, or holds 0 and
+        lies clearly nearer to it. They are listed by that way.
+
+        >>> from sslens.statistics.estimate import Estimate
+        >>> seen, left = (
+        ...     Estimate(value, value - 0.1, value + 0.1, "images", 90) for value in (0.3, 0.01)
+        ... )
+        >>> part = Part("", Contrast("JE", "REC", seen), 0.02, "cka")
+        >>> control = Contrast("JE, pixels regressed out", "REC", left)
+        >>> reach_verdict("c1", [part], members={}, controls=[control]).caveats
+        ('not seen with pixels regressed out',)
+        """
+        return {
+            way: control
+            for way, part, control in self._list_other_ways()
+            if _vanishes(part.contrast.difference, control.difference, part.smallest)
+        }
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What speaks against the outcome, each as a clause: ways of measuring a difference by
+        which it is reversed or not seen, and what is noted."""
+        ways = {"the reverse": self.reversed_by, "not seen": self.vanished_by}
+        measured = [f"{what} with {' and '.join(by)}" for what, by in ways.items() if by]
+        return (*measured, *self.noted)
+
+    @property
+    def shaken(self) -> bool:
+        """Whether a difference is reversed or not seen when it is measured in another way, or is
+        reversed at some depths."""
+        return bool(self.reversed_by or self.vanished_by) or any(
+            REVERSED in clause for clause in self.noted
+        )
+
+    def _list_other_ways(self) -> Iterator[tuple[str, Part, Contrast]]:
+        """The controls that are a part's own difference measured in another way, each after that
+        way and the part."""
+        for part, control in itertools.product(self.parts, self.controls):
+            name, comma, way = control.a.rstrip(",").rpartition(", ")
+            own = control in part.controls or name == part.contrast.a
+            if comma and own and control.b == part.contrast.b:
+                yield way, part, control
 
     def find_controls(self, part: Part) -> tuple[Contrast, ...]:
         """Return the controls of a part: its own, or else those of all parts.
@@ -234,11 +298,10 @@ class Verdict:
         """
         if self.outcome in ("undecided", "not run"):
             return 0.0
-        of_objectives = self.scope == "of these objectives"
         for_it: list[float] = []
         against: list[float] = []
         for part in self.parts:
-            answer = part.answer_of_objectives if of_objectives else part.answer
+            answer = part.choose_answer(self.scope)
             (for_it if answer == "holds" else against).append(part.measure_strength(self.scope))
         if self.outcome == "in part":
             return min(max(for_it), max(against))
@@ -255,6 +318,7 @@ def reach_verdict(
     controls: Sequence[Contrast] = (),
     tokens: str = "",
     why: str = "",
+    caveats: Sequence[str] = (),
 ) -> Verdict:
     """Reach a verdict from all parts of a claim.
 
@@ -268,6 +332,8 @@ def reach_verdict(
         controls: what is shown beside all differences; the parts' own follow.
         tokens: the tokens that the verdict is about.
         why: a further reason, as a clause; it comes after the reasons of the parts.
+        caveats: what else speaks against the outcome, as clauses (`Verdict.noted`); they come after
+            the reasons of the parts.
 
     >>> from sslens.statistics.estimate import Estimate
     >>> seen = Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 32))
@@ -275,13 +341,13 @@ def reach_verdict(
     >>> reach_verdict("c1", [Part("", seen, 0.02, "cka", 1, few)], members={}).phrase
     'holds in these models'
     """
-    outcome = unite([part.answer_of_objectives for part in parts])
+    outcome = _unite(parts, [part.answer_of_objectives for part in parts])
     scope: Scope = "of these objectives"
     limit = ""
     if outcome == "undecided":
-        outcome, scope = unite([part.answer for part in parts]), "in these models"
+        outcome, scope = _unite(parts, [part.answer for part in parts]), "in these models"
         limit = _explain_limit(parts) if outcome != "undecided" else ""
-    reasons = [*(part.why for part in parts), *([why] if why else [])]
+    reasons = [*(part.why for part in parts), *([why] if why else []), *caveats]
     return Verdict(
         claim,
         outcome,
@@ -292,7 +358,30 @@ def reach_verdict(
         limit,
         members,
         tokens,
+        noted=tuple(caveats),
     )
+
+
+def _unite(parts: Sequence[Part], answers: Sequence[Answer]) -> Answer:
+    """Combine the answers to all parts; a claim of which a decisive part does not hold does not
+    hold in part."""
+    outcome = unite(answers)
+    against = [
+        answer
+        for part, answer in zip(parts, answers, strict=True)
+        if part.decisive and answer != "holds"
+    ]
+    return against[0] if outcome == "in part" and against else outcome
+
+
+def _vanishes(seen: Estimate, left: Estimate, smallest: float) -> bool:
+    """Whether a difference that is decided is not seen when it is measured in another way."""
+    side = seen.find_side(smallest)
+    if side not in ("more", "less"):
+        return False
+    if left.find_side(smallest) == "the same":
+        return True
+    return left.sign == 0 and subtract_unpaired(seen, left).find_side(smallest) == side
 
 
 def _explain_limit(parts: Sequence[Part]) -> str:

@@ -124,9 +124,10 @@ def check_study(
     if not process.first:
         return None
     from sslens.study.capturing import gather
-    from sslens.study.tables import compute_results
+    from sslens.study.tables import compute_results, find_models
 
-    values, models = gather(captured, plan.analyses), plan.situation.models
+    values = gather(captured, plan.analyses)
+    models = find_models(plan, values)
     results = {
         name: compute_results(name, models, values, asked.seed, store) for name in plan.analyses
     }

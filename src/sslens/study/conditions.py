@@ -191,6 +191,7 @@ class ClaimCondition:
             reasons.append("other trainings may differ, and the condition is on objectives")
         if len(one.effects) > 1:
             reasons.append(f"1 of {len(one.effects)} differences")
+        reasons += one.caveats
         return f"{told} ({'; '.join(reasons)})"
 
     def _answer(self, one: Judged) -> Outcome:

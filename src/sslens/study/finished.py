@@ -66,7 +66,8 @@ def read_verdicts(folder: Path) -> tuple[Judged, ...]:
                 f"{path} is damaged in row {number} ({error})",
                 mend="copy it again, or make the report again",
             ) from error
-        one = Judged(claim, tokens, outcome, scope, why)
+        caveats = tuple(filter(None, _read_text(row, "caveats").split("; ")))
+        one = Judged(claim, tokens, outcome, scope, why, caveats=caveats)
         effects.setdefault(one, []).extend(found)
     return tuple(replace(one, effects=tuple(found)) for one, found in effects.items())
 
@@ -91,6 +92,7 @@ def _read_effect(row: Mapping[str, Any], scope: str) -> Iterator[Effect]:
         estimate,
         0.0 if smallest != smallest else smallest,
         _read_text(row, "kind"),
+        _read_text(row, "answer"),
     )
 
 

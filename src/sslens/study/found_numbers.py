@@ -119,11 +119,12 @@ def read_claims(folder: Path, claims: tuple[str, ...]) -> Iterator[JudgedClaim]:
 
 
 def _write_outcome(row: Mapping[str, str]) -> str:
-    """Write the outcome of a verdict, and by which ways of measuring the difference is reversed;
-    verdicts that an earlier version wrote do not say.
+    """Write the outcome of a verdict, and what speaks against it; verdicts that an earlier version
+    wrote do not say all of it.
 
-    >>> _write_outcome({"outcome": "holds", "reversed_with": "pixels regressed out"})
+    >>> _write_outcome({"outcome": "holds", "caveats": "the reverse with pixels regressed out"})
     'holds, the reverse with pixels regressed out'
     """
     ways = row.get("reversed_with", "").replace("; ", " and ")
-    return row["outcome"] + (f", the reverse with {ways}" if ways else "")
+    caveats = row.get("caveats") or (f"the reverse with {ways}" if ways else "")
+    return row["outcome"] + (f", {caveats.replace('; ', ', ')}" if caveats else "")

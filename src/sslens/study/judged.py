@@ -19,6 +19,7 @@ class Effect:
         difference: a − b, with the interval that decides.
         smallest: the smallest difference worth a word.
         kind: what it is a difference of, such as "accuracy"; empty where that is not known.
+        answer: what it says of the claim, one of `Answer`; empty where that is not known.
     """
 
     label: str
@@ -27,6 +28,7 @@ class Effect:
     difference: Estimate
     smallest: float = 0.0
     kind: str = ""
+    answer: str = ""
 
     @property
     def why(self) -> str:
@@ -79,6 +81,7 @@ class Judged:
         scope: "in these models", "of these objectives", or empty.
         why: what decided, or what is missing.
         effects: the differences that the claim is about, the most important one first.
+        caveats: what speaks against the outcome and is none of the differences, as clauses.
     """
 
     claim: str
@@ -87,16 +90,16 @@ class Judged:
     scope: str
     why: str
     effects: tuple[Effect, ...] = ()
+    caveats: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, verdict: Verdict) -> "Judged":
         """Take what a condition reads of a verdict."""
         effects = []
         for part in verdict.parts:
-            one = part.choose_contrast(verdict.scope)
-            effects.append(
-                Effect(part.label, one.a, one.b, one.difference, part.smallest, part.kind)
-            )
+            one, answer = part.choose_contrast(verdict.scope), part.choose_answer(verdict.scope)
+            numbers = one.difference, part.smallest, part.kind
+            effects.append(Effect(part.label, one.a, one.b, *numbers, answer))
         return cls(
             verdict.claim,
             verdict.tokens,
@@ -104,6 +107,7 @@ class Judged:
             verdict.scope,
             verdict.why,
             tuple(effects),
+            verdict.caveats,
         )
 
     @property
@@ -119,10 +123,20 @@ class Judged:
         return {**own, "effects": [one.numbers for one in self.effects]}
 
     def choose_effect(self) -> Effect | None:
-        """The difference that tells why: of an undecided claim the first that is open, else the
-        first; None without any."""
+        """The difference that tells why: of an undecided claim the first that is open, of one that
+        holds in part the first that does not hold, else the first with the answer of the claim;
+        None without any.
+
+        >>> value = Estimate(0.1, 0.05, 0.15, "images", 90)
+        >>> seen = (Effect("", "a", "b", value, answer=one) for one in ("holds", "the same"))
+        >>> Judged("c9", "", "in part", "in these models", "", tuple(seen)).choose_effect().answer
+        'the same'
+        """
         shown = [one for one in self.effects if one.is_open == (self.outcome == "undecided")]
-        return next(iter([*shown, *self.effects]), None)
+        against = ("contradicted", "the same")
+        why = against if self.outcome == "in part" else (self.outcome,)
+        telling = [one for one in shown if one.answer in why]
+        return next(iter([*telling, *shown, *self.effects]), None)
 
 
 def make_json_number(number: float) -> float | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslens import zoo
+from sslens.comparisons.copies import ALIKE
 from sslens.comparisons.inputs import ModelInfo, Models
 from sslens.comparisons.roles import is_tuned, list_names
 from sslens.comparisons.trainings import count_trainings_once
@@ -137,6 +138,35 @@ def _describe_states(members: Sequence["Member"]) -> list[str]:
                 " and they are no two trainings that others are held against."
             )
     return sentences
+
+
+def describe_copies(models: Models) -> list[str]:
+    """Say which models of a known objective or family compute the same, or almost, and by which of
+    them they count where trainings are counted.
+
+    Args:
+        models: the models of a study, with the copies among them marked (`copies.mark_copies`).
+
+    >>> mae = About("REC", "mae")
+    >>> copy = ModelInfo("mae in bfloat16", about=mae, copy_of="mae")
+    >>> describe_copies(Models((ModelInfo("mae", about=mae), copy)))[0][:52]
+    'mae and mae in bfloat16 compute the same, or almost:'
+    """
+    groups: dict[str, list[str]] = {}
+    for one in models:
+        first = one.copy_of
+        known = one.about.objective or one.about.family
+        # of equal digests the plan says that they are one model
+        if first and known and (one.digest is None or one.digest != models[first].digest):
+            groups.setdefault(first, [first]).append(one.name)
+    if not groups:
+        return []
+    named = "; ".join(list_names(names) for names in groups.values())
+    return [
+        f"{named} compute the same, or almost: their CKA is {ALIKE} or more at every tap, as after"
+        " a conversion to fewer bits. They count as one training, by"
+        f" {list_names(list(groups))}, and are no two trainings that others are held against."
+    ]
 
 
 def _describe_best(member: "Member") -> str:

@@ -18,7 +18,7 @@ from sslens.study.groups import name_sides
 from sslens.study.out_folders import claim_study
 from sslens.study.planning import StudyPlan, prepare
 from sslens.study.provenance import Provenance
-from sslens.study.tables import compute_results
+from sslens.study.tables import compute_results, find_models
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -154,10 +154,11 @@ def _conclude(
     from sslens.report.answer import make_answer
     from sslens.report.verdicts import judge_all
     from sslens.report.writing import sentences
+    from sslens.study.related import describe_copies
     from sslens.study.report_files import ReportFiles
     from sslens.study.result import Figures, Result
 
-    study, models = asked.study, plan.situation.models
+    study, models = asked.study, find_models(plan, values)
     sides = name_sides(plan.members, study.groups)
     results = {
         name: compute_results(name, models, values, study.seed, store) for name in plan.analyses
@@ -165,7 +166,7 @@ def _conclude(
     verdicts = judge_all(results, study.claims, sides)
     front = rename_sides(sides, make_first_screen(plan, results, verdicts))
     findings = {name: sentences(name, one) for name, one in results.items()}
-    notes = (*asked.notes, *plan.notes)
+    notes = (*asked.notes, *describe_copies(models), *plan.notes)
     files = ReportFiles(
         title=asked.title or front.compared,
         answer=make_answer(results, models),

@@ -13,7 +13,23 @@ from sslens.study.freshness import list_versions, source_digest
 
 if TYPE_CHECKING:
     from sslens.comparisons.inputs import ModelInfo, Models
+    from sslens.study.planning import StudyPlan
     from sslens.table import Results
+
+
+def find_models(plan: "StudyPlan", values: Mapping[str, Any]) -> "Models":
+    """Return what analyses are told about the models of a study, with those marked that compute the
+    same as another (`comparisons.copies`).
+
+    Args:
+        plan: the plan of the study.
+        values: the value of each need, by the need's name.
+    """
+    from sslens.comparisons.copies import mark_copies
+    from sslens.comparisons.tuned import is_control
+
+    trained = [one.name for one in plan.members if not is_control(one.about)]
+    return mark_copies(plan.situation.models, trained, values)
 
 
 def compute_results(
@@ -82,7 +98,7 @@ class ResultsKey:
             analysis,
             source_digest(module, entry="compute", store=store),
             list_versions(),
-            tuple((one.name, one.control, one.digest, _describe(one)) for one in models),
+            tuple((one.name, one.control, one.digest, _describe(one, models)) for one in models),
             seed,
             needs,
         )
@@ -92,9 +108,15 @@ class ResultsKey:
         return vars(self)
 
 
-def _describe(one: "ModelInfo") -> dict[str, object]:
-    """What is known of a model, and whether groups decide its family."""
-    return one.about.to_json() | ({"grouped": True} if one.grouped else {})
+def _describe(one: "ModelInfo", models: "Models") -> dict[str, object]:
+    """What is known of a model, whether groups decide its family, and with which models it is one
+    training."""
+    known: dict[str, object] = one.about.to_json() | ({"grouped": True} if one.grouped else {})
+    alike = [other.name for other in models if models.are_one_training(one.name, other.name)]
+    if len(alike) > 1:
+        place = None if one.state is None else str(one.state.place)
+        known["training"] = [alike[0], one.copy_of, place]
+    return known
 
 
 def _compute(

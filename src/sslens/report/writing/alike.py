@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
+from sslens.comparisons import copies
 from sslens.comparisons.likeness import Group, Likeness, is_unlike
 from sslens.comparisons.with_pixels import WithPixels
 from sslens.counts import spell_count
@@ -131,6 +132,8 @@ def _judge_pair(pair: Likeness, pixels: WithPixels) -> tuple[str, str, float]:
     strength = max(0.0, pair.value.low / SMALLEST["cka"]) if pair.value.sign else 0.0
     if is_unlike(pair.value):
         return "not alike", effect, strength
+    if pair.value.sign == 0 and pair.value.value >= copies.ALIKE:  # the same on every minibatch
+        return spell_level(pair.value.value), f"{effect}; they compute the same", 0.0
     if pair.value.sign == 0:
         return "undecided", f"{effect} (the interval holds 0)", strength
     if pair.value.n and pair.value.sign is None:

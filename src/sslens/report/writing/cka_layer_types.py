@@ -43,7 +43,7 @@ def _write_families(results: Results, tokens: str) -> str | None:
     if "families-types" not in results:
         return None
     rows = results["families-types"]
-    rows = rows[(rows.tokens == tokens) & (rows.kind == "fc1")]
+    rows = rows[(rows.tokens == tokens) & (rows.kind == "fc1") & (rows.model_b == REC)]
     by_less = {row["less"]: row for row in rows.to_dict("records")}
     if not {"norm1", "qkv"} <= set(by_less):
         return None
@@ -60,7 +60,7 @@ def _write_families(results: Results, tokens: str) -> str | None:
 
 def _write_disagreements(results: Results) -> str | None:
     """Write for which types of layer fc1 less that type has another sign over other tokens."""
-    rows = find_rows(results, "families-types", kind="fc1")
+    rows = find_rows(results, "families-types", kind="fc1", model_b=REC)
     questions = {
         f"fc1 against {kind}": {
             row["tokens"]: read_contrast(row).difference for row in rows if row["less"] == kind
@@ -83,6 +83,8 @@ def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
         kind: f"{spell(means[kind])}{write_undefined(depths[depths.kind == kind])}"
         for kind in (least, most)
     }
+    if least == most:
+        return f"{a} and {b} are equally alike in all types of layer ({spelt[least]})."
     sentence = (
         f"{a} and {b} are least alike in {least} ({spelt[least]}) "
         f"and most in {most} ({spelt[most]})"

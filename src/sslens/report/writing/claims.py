@@ -56,8 +56,8 @@ def _write_outcomes(verdicts: Sequence[Verdict]) -> str:
 
 def _make_predicate(verdict: Verdict) -> str:
     outcome = PREDICATES.get(verdict.outcome, verdict.outcome)
-    ways = " and ".join(verdict.reversed_by)
-    return f"{outcome} {verdict.scope}".strip() + (f", the reverse with {ways}," if ways else "")
+    caveats = "".join(f", {clause}" for clause in verdict.caveats)
+    return f"{outcome} {verdict.scope}".strip() + (f"{caveats}," if caveats else "")
 
 
 def _write_verdict(verdict: Verdict) -> str:

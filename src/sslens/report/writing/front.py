@@ -127,8 +127,9 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
     """Write the verdicts on one claim, one for each choice of tokens, as one answer.
 
     If the outcomes differ by tokens, the answer is that it depends on them; it is as strong as the
-    weakest of them, and undecided if one is. So it is where a control reverses the difference, as
-    with the pixels regressed out.
+    weakest of them, and undecided if one is. So it is where over some tokens a control reverses the
+    difference or leaves nothing of it, as with the pixels regressed out, or where it is reversed at
+    some depths.
     """
     first = verdicts[0]
     outcomes = list(dict.fromkeys(one.outcome for one in verdicts))
@@ -136,17 +137,20 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
     if len(outcomes) > 1:
         word, told = ("undecided" if "undecided" in outcomes else "depends"), list(verdicts)
     judged = [one for one in told if one.parts]
-    effects, shown = [_write_verdict(first)], judged
+    effects, shown = [_write_effect(first)], judged
     if len(told) > 1:  # of an open claim only what leaves it open comes with its numbers
         shown = [one for one in judged if word != "undecided" or one.outcome == word]
         effects = [
-            f"{_write_outcome(one)}: {_write_verdict(one)}"
+            f"{_write_outcome(one)}: {_write_effect(one)}"
             if word != "undecided" or one.outcome == word
             else _write_outcome(one)
             for one in told
         ]
-    elif first.reversed_by and word in DECIDED:
-        word, effects = "depends", [f"{word}: {effects[0]}"]
+    elif word in DECIDED and any(one.shaken for one in verdicts):
+        effects = [f"{word}: {effects[0]}", *_write_other_caveats(verdicts)]
+        word = "depends"
+    else:
+        effects += _write_other_caveats(verdicts)
     controls = _write_controls(shown)
     over = ""
     if judged:
@@ -164,19 +168,39 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
     )
 
 
+def _write_effect(verdict: Verdict) -> str:
+    """Write the difference that decides a verdict, and what speaks against the outcome but for a
+    control that is shown beside it."""
+    shown = verdict.noted if verdict.reversed_by else verdict.caveats
+    return "; ".join((_write_verdict(verdict), *shown))
+
+
+def _write_other_caveats(verdicts: Sequence[Verdict]) -> list[str]:
+    """Write what speaks against the outcome over other tokens than the first, where that is not
+    the same over these."""
+    first, *others = verdicts
+    return [
+        f"{TOKENS.get(one.tokens, '')} {', '.join(one.caveats)}".strip()
+        for one in others
+        if one.caveats and one.caveats != first.caveats
+    ]
+
+
 def _write_controls(verdicts: Sequence[Verdict]) -> list[str]:
     """Write the control of the difference that is shown of each verdict, and over which tokens it
-    is if there are several verdicts; one that reverses a difference comes before all others."""
+    is if there are several verdicts; one that reverses a difference comes before all others, then
+    one that leaves nothing of it."""
     written = []
     for one in verdicts:
         where = f"{TOKENS.get(one.tokens, '')} " if len(verdicts) > 1 else ""
         part = _choose_part(one)
         beside = [control for control in one.find_controls(part) if control.difference.defined]
         reverse = [control for control in one.reversed_by.values() if control in beside]
+        vanished = [control for control in one.vanished_by.values() if control in beside]
         of = "the reverse, " if reverse else ""
         written += [
             f"{where}{of}{_write_control(control, part)}".strip()
-            for control in (*reverse, *beside)[:1]
+            for control in (*reverse, *vanished, *beside)[:1]
         ]
     return written
 
@@ -214,10 +238,11 @@ def _subtract(contrast: Contrast) -> str:
 
 
 def _choose_part(verdict: Verdict) -> Part:
-    """The difference that tells why the outcome is what it is: one that a control reverses, or else
-    the first with that answer."""
-    reverse = verdict.reversed_by.values() if verdict.outcome in DECIDED else ()
-    turned = (part for part in verdict.parts if any(one in part.controls for one in reverse))
+    """The difference that tells why the outcome is what it is: one that a control reverses or
+    leaves nothing of, or else the first with that answer."""
+    other = (*verdict.reversed_by.values(), *verdict.vanished_by.values())
+    otherwise = other if verdict.outcome in DECIDED else ()
+    turned = (part for part in verdict.parts if any(one in part.controls for one in otherwise))
     own = (part for part in verdict.parts if part.answer == verdict.outcome)
     return next(chain(turned, own), verdict.parts[0])
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from sslens.comparisons.copies import ALIKE
 from sslens.comparisons.pairs import read_cka, read_contrast, select_pair
 from sslens.comparisons.roles import TOKENS, list_names
 from sslens.counts import spell_count
@@ -15,8 +16,6 @@ from sslens.table import Results
 
 #: two models with a CKA of at least this at every tap compute the same
 SAME = 1 - 1e-6
-#: or almost the same: the rounding of Grams that were kept in float16 changes CKA by up to 5e-5
-ALMOST = 1 - 1e-4
 REGRESSED = "when the pixels are regressed out"
 
 
@@ -115,7 +114,7 @@ def write_same(results: Results) -> str | None:
     cells = results["cells"]
     cells = cells[(cells.tap_a == cells.tap_b) & (cells.model_a != cells.model_b) & ~cells.control]
     lowest = cells.groupby(["model_a", "model_b"], sort=False).cka.min()
-    close = {list_names([str(a), str(b)]): cka for (a, b), cka in lowest.items() if cka >= ALMOST}
+    close = {list_names([str(a), str(b)]): cka for (a, b), cka in lowest.items() if cka >= ALIKE}
     same = [pair for pair, cka in close.items() if cka >= SAME]
     almost = [pair for pair in close if pair not in same]
     parts = []
@@ -126,7 +125,7 @@ def write_same(results: Results) -> str | None:
         )
     if almost:
         parts.append(
-            f"{'; '.join(almost)} compute almost the same: their CKA is {ALMOST} or more at every"
+            f"{'; '.join(almost)} compute almost the same: their CKA is {ALIKE} or more at every"
             " tap"
         )
     if not parts:
