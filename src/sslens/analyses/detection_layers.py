@@ -34,8 +34,9 @@ CAPTION = (
     "Average precision, in points, of detectors on the last block of a frozen network, and on"
     " several blocks whose maps are joined (in the papers, of twelve, the last and the three before"
     " it). What several blocks gain is paired over images, with 95 % intervals from draws with"
-    " replacement, of one training of each detector. The joined maps have more channels, so that the pyramid has more weights: the"
-    " random initialisation shows what these alone gain; raw pixels have no blocks."
+    " replacement, of one training of each detector. The joined maps have more channels, so that"
+    " the pyramid has more weights: the random initialisation shows what these alone gain; raw"
+    " pixels have no blocks."
 )
 ON_REQUEST = True
 LAST, SEVERAL = "the last block", "several blocks"
