@@ -34,8 +34,9 @@ def match_bank(
         InputError: there are images of a class that the bank does not have, which is named; or no
             image is left of the bank.
     """
-    images, bank = images if every else leave_out_copies(images), leave_out_copies(bank)
     images, bank = _match_classes(images, bank, bank_source)
+    kept = images if every else leave_out_copies(images), leave_out_copies(bank)
+    images, bank = _match_classes(*kept, bank_source)
     mend = OTHERS if images.objects is None else "give other images to train on than to judge"
     rest = leave_out_shared(bank, images, mend)
     return (images, rest) if rest is bank else _match_classes(images, rest, bank_source)
