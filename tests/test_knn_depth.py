@@ -245,6 +245,7 @@ def test_a_probe_of_the_last_block_is_held_against_its_neighbours(results: Resul
     text = " ".join(write("knn-depth", results))
     assert "A linear probe of the last block less 20-NN there, with the CLS token" in text
     assert "REC less JE +" in text
+    assert "the probe learns from fewer than vote: from four fifths of a bank" in text
 
 
 def test_a_probe_that_has_not_converged_is_in_no_family(monkeypatch: pytest.MonkeyPatch) -> None:

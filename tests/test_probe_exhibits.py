@@ -641,6 +641,7 @@ CHOICES = pd.DataFrame(
         "over_low": [np.nan, 0.02, 0.02],
         "over_high": [np.nan, 0.08, 0.09],
         "images": 100,
+        "chance": 0.1,
     }
 )
 

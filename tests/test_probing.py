@@ -463,6 +463,6 @@ def test_images_that_are_tested_do_not_train_or_choose_probes() -> None:
     request = ProbeRequest(NANO, "scenes:0:60", val="scenes:0:50", test="scenes:0:40")
     sets = open_probe_images(request, quiet=True)
     assert [len(sets[role]) for role in ("train", "val", "test")] == [10, 10, 40]
-    assert not sets["train"].contents & sets["test"].contents
-    assert not sets["train"].contents & sets["val"].contents
+    assert not set(sets["train"].digests) & set(sets["test"].digests)
+    assert not set(sets["train"].digests) & set(sets["val"].digests)
     assert "10 images of" in sets["train"].notes[-1]

@@ -19,9 +19,10 @@ from sslens.arguments.answers import Reply, describe_training, print_reply, read
 from sslens.capture import Features
 from sslens.cli import main
 from sslens.comparisons import choices
-from sslens.comparisons.choices import Option, Options, list_choices
+from sslens.comparisons.choices import list_choices
 from sslens.comparisons.inputs import ModelInfo, Models
 from sslens.comparisons.likeness import compare_alike, read_likenesses
+from sslens.comparisons.options import Option, Options
 from sslens.comparisons.rows import make_results
 from sslens.errors import Caution, Doubt, InputError
 from sslens.report.answer import UNITS, make_answer

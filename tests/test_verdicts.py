@@ -585,7 +585,9 @@ def depths(*values: float) -> Results:
         families_by_depth=[
             difference(
                 value,
-                model_a="JE", model_b="JE", less="JE · REC",
+                model_a="JE",
+                model_b="JE",
+                less="JE · REC",
                 depth=(k + 1) / len(values),
                 together=len(values),
             )

@@ -41,23 +41,32 @@ class WatchOptions:
 
 
 def open_held_out(
-    options: WatchOptions, open_source: "Callable[[str], ImageSet]"
+    options: WatchOptions,
+    open_source: "Callable[[str], ImageSet]",
+    say: Callable[[str], None] = lambda _: None,
 ) -> "HeldOut | None":
-    """Open the images that k-NN classifies while a training runs, and the images that vote on them.
+    """Open the images that k-NN classifies while a training runs, and the images that vote on them,
+    without copies; `say` is told how many there were.
 
     Raises:
         InputError: a bank without images to classify, images without classes, or too few images.
     """
+    from sslens.study.copies import leave_out_copies, leave_out_shared
     from sslens.training.watch import HeldOut
 
     if options.knn is None:
         if options.knn_bank is not None:
             raise InputError("--knn-bank classifies the images of --knn: give those too.")
         return None
-    images = open_source(options.knn)
-    if options.knn_bank is None:
-        return HeldOut.split(images)
-    return HeldOut(images, open_source(options.knn_bank))
+    opened = open_source(options.knn)
+    bank = None if options.knn_bank is None else open_source(options.knn_bank)
+    images = leave_out_copies(opened)
+    voting = leave_out_shared(leave_out_copies(bank), images, "give others as --knn-bank")
+    for before, after in ((opened, images), (bank, voting)):
+        if before is not None and after is not None:
+            for note in after.doubts[len(before.doubts) :]:
+                say(f"note      {note}")
+    return HeldOut.split(images) if voting is None else HeldOut(images, voting)
 
 
 def describe_overlap(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> str:
@@ -68,7 +77,9 @@ def describe_overlap(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> st
         images: the training images.
         learnt: whether the training learns their classes.
     """
-    both = len(held.queries.contents & images.contents)
+    from sslens.data.copies import count_shared
+
+    both = count_shared(held.queries, images)
     return (
         f"; {both:,} of them are also trained on, {'with' if learnt else 'without'} their classes,"
         " so that they are not unseen"
@@ -79,7 +90,9 @@ def describe_overlap(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> st
 
 def describe_trained(held_out: "ImageSet", images: "ImageSet") -> str:
     """Say how many of the images of --val are also trained on; an empty text where none is."""
-    both = len(held_out.contents & images.contents)
+    from sslens.data.copies import count_shared
+
+    both = count_shared(held_out, images)
     return (
         f"note      {both:,} of the {spell_count(len(held_out), 'image')} of --val are also trained"
         " on: what is measured on them says too much."

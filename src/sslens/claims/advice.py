@@ -8,6 +8,7 @@ from typing import Any, final
 import pandas as pd
 
 from sslens.comparisons.choices import Choice, read_choices
+from sslens.comparisons.options import is_above_chance, is_better
 from sslens.comparisons.probing import (
     PLUS,
     find_settled,
@@ -91,6 +92,8 @@ class Recommendation:
         over_pixels: the accuracy of `use` less that of the best choice of raw pixels, on the same
             images; None where there are no raw pixels.
         untrained: the untrained network with the highest accuracy; None where there is none.
+        chance: share of the most frequent class; nan where it is not known.
+        models: the number of models of which something is recommended.
     """
 
     model: str
@@ -105,6 +108,15 @@ class Recommendation:
     chosen_on: int = 0
     over_pixels: Estimate | None = None
     untrained: Choice | None = None
+    chance: float = float("nan")
+    models: int = 1
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether `use` is not shown to be above chance, by intervals that hold for all models at
+        once: then nothing is recommended."""
+        known = self.chance == self.chance and self.use.accuracy.defined
+        return known and not is_above_chance(self.use.accuracy, self.chance, self.models)
 
 
 def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
@@ -113,7 +125,9 @@ def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
     The linear probe with the highest validation accuracy is compared with the usual one, of the
     last layer with its usual pooling, on the test images, which played no part in the choice. If
     several probes tie, the usual one comes first, then the simplest one. Probes that have not
-    converged, or with a setting at the end of those that were tried, are left out. Without probes
+    converged, or with a setting at the end of those that were tried, are left out. The best one is
+    recommended where its gain is decided and it is above chance, by intervals that hold for all
+    models at once. Without probes
     it is k-NN that is recommended, chosen on about a third of the images and compared on the
     others.
 
@@ -130,10 +144,10 @@ def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
             return ()
         choices = read_choices(neighbours["choices"])
         untrained = _find_best_untrained(choices)
+        studied = [one for one in choices if not one.control]
         return tuple(
-            replace(_recommend_neighbours(one), untrained=untrained)
-            for one in choices
-            if not one.control
+            replace(_recommend_neighbours(one, len(studied)), untrained=untrained)
+            for one in studied
         )
     tables = [exhibit["probes"] for exhibit in exhibits]
     probes = pd.concat([table[~table.control] for table in tables], ignore_index=True)
@@ -148,7 +162,11 @@ def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
         if "choices" in exhibit
         for one in read_choices(exhibit["choices"])
     ]
-    found = (_recommend(str(name), rows, knn) for name, rows in probes.groupby("model", sort=False))
+    models = probes.model.nunique()
+    found = (
+        _recommend(str(name), rows, knn, models)
+        for name, rows in probes.groupby("model", sort=False)
+    )
     chosen_on = {choice.model: choice.chosen_on for choice in beside}
     return tuple(
         replace(
@@ -189,8 +207,8 @@ def _find_best_untrained(choices: Sequence[Choice]) -> Choice | None:
     return max(untrained, key=lambda one: one.use.value, default=None)
 
 
-def _recommend_neighbours(choice: Choice) -> Recommendation:
-    """Recommend k-NN of one model."""
+def _recommend_neighbours(choice: Choice, models: int) -> Recommendation:
+    """Recommend k-NN of one of some models."""
     nan = float("nan")
     usual = ProbeChoice(
         choice.usual_taps, choice.usual_pooling, 0, choice.usual, nan, choice.k, "raw"
@@ -211,21 +229,36 @@ def _recommend_neighbours(choice: Choice) -> Recommendation:
         best if choice.replaces_usual else usual,
         usual,
         best if over.defined else usual,
-        judge_gain(gain),
+        _judge(gain, choice.accuracy, choice.chance, models),
         gain,
         choice.options,
         chosen_on=choice.chosen_on,
         over_pixels=pixels if pixels.defined else None,
+        chance=choice.chance,
+        models=models,
     )
 
 
-def _recommend(model: str, rows: pd.DataFrame, knn: pd.DataFrame | None) -> Recommendation:
+def _judge(gain: Contrast | None, accuracy: Estimate, chance: float, models: int) -> Answer:
+    """Whether the best choice should replace the usual one, as `judge_gain` says of the gain; it
+    "holds" only above chance."""
+    answer = judge_gain(gain, models)
+    if gain is None or answer != "holds":
+        return answer
+    better = is_better(gain.difference, accuracy, chance, models)
+    return "holds" if better else "undecided"
+
+
+def _recommend(
+    model: str, rows: pd.DataFrame, knn: pd.DataFrame | None, models: int
+) -> Recommendation:
     """Recommend a probe for one model.
 
     Args:
         model: its name.
         rows: its probes.
         knn: the table of k-NN; None where it was not run.
+        models: the number of models of which a probe is recommended.
     """
     usual = rows[rows.usual].iloc[0].to_dict()
     settled = rows[find_settled(rows)]
@@ -243,10 +276,22 @@ def _recommend(model: str, rows: pd.DataFrame, knn: pd.DataFrame | None) -> Reco
     gain = None
     if not best["usual"]:
         gain = Contrast("the best probe", "the usual choice", read_gain(best, "over"))
-    answer = judge_gain(gain)
+    chance = float(usual["chance"])
+    answer = _judge(gain, probes[0].accuracy, chance, models)
     use = probes[0] if answer == "holds" else probes[1]
     beside = _find_knn(knn, usual if best["two"] else best)
-    return Recommendation(model, use, probes[1], probes[0], answer, gain, len(settled), beside)
+    return Recommendation(
+        model,
+        use,
+        probes[1],
+        probes[0],
+        answer,
+        gain,
+        len(settled),
+        beside,
+        chance=chance,
+        models=models,
+    )
 
 
 def _read_choice(row: Mapping[str, Any]) -> ProbeChoice:

@@ -115,7 +115,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     images = open_source(command.images, command, common.limit, say)
     held_out = None if command.val is None else open_source(command.val, command, None, say)
     classified = open_held_out(
-        command.watch, lambda source: open_source(source, command, None, say)
+        command.watch, lambda source: open_source(source, command, None, say), say
     )
     model = zoo.load(command.model)
     if command.preset is not None:

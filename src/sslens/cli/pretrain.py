@@ -112,14 +112,15 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     from sslens.training.schedule import doubt_small, schedule_run
     from sslens.training.watch import Watch
 
-    common = command.common
     training = build_training(command, epochs, batch_size)
     first = first_process()
     watch = Watch(command.watch.knn_every, states=command.watch.states)
     require_trackers(command.training)
 
-    images = open_source(command.images, command, common.limit, say)
-    held_out = open_held_out(command.watch, lambda source: open_source(source, command, None, say))
+    images = open_source(command.images, command, command.common.limit, say)
+    held_out = open_held_out(
+        command.watch, lambda source: open_source(source, command, None, say), say
+    )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     settings = with_classes(command.objective, settings, images)
     job = make_pretraining_job(command.objective, command.arch, settings)
@@ -132,7 +133,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         say(f"k-NN on {queries} by {bank}{votes}{overlap}")
     if first:
         doubt_small(images, parse(command.arch).image_size)
-    if common.dry_run:
+    if command.common.dry_run:
         looks = Looks(None, *watch.count_looks(schedule, held_out))
         cost = estimate_training(job, images, training, schedule, looks)
         what = f"{command.objective}, {command.arch}"

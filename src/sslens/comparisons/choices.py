@@ -5,11 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Bool
 
 from sslens.comparisons.inputs import CLASSES
+from sslens.comparisons.options import Options, subtract_from_first
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row
 from sslens.statistics.estimate import SMALLEST, Estimate
@@ -25,6 +24,11 @@ _OTHER = {
     "first_over": (
         "accuracy of what to use of the model that is first, less that of what to use of this one"
     ),
+}
+_IMAGES = "images paired"
+#: `first_over` is told of one that was the first among several
+_PAIRED = {
+    "first_over": f"{_IMAGES}, which holds at once for each two models, or a model and a control"
 }
 UNITS: dict[str, str] = {
     "model": "name",
@@ -49,8 +53,9 @@ UNITS: dict[str, str] = {
     "usual_low": "lower end of its 95 % Wilson interval",
     "usual_high": "upper end",
     "use": (
-        "what to use: chosen, where that is better than the usual choice by half a point and by its"
-        " interval, else usual; of controls what was chosen"
+        "what to use: chosen, where that is better than the usual choice by half a point and above"
+        " chance, both by intervals that hold for all models at once; else usual; of controls what"
+        " was chosen"
     ),
     "first": "whether no other model under study is more accurate with what is to be used of it",
     **{
@@ -58,7 +63,7 @@ UNITS: dict[str, str] = {
         for gain in GAINS
         for name, end, text in (
             (gain, "", f"{_OTHER[gain]}, on the same images"),
-            (gain, "_low", "lower end of its 95 % interval, images paired"),
+            (gain, "_low", f"lower end of its 95 % interval, {_PAIRED.get(gain, _IMAGES)}"),
             (gain, "_high", "upper end"),
         )
     },
@@ -68,80 +73,6 @@ UNITS: dict[str, str] = {
 }
 TEXTS = ("model", "tap", "pooling", "features", "usual_tap", "usual_pooling", "use")
 CHOICES = tuple(UNITS)
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Option:
-    """Features and a classifier that may be chosen.
-
-    Attributes:
-        tap: the tap, or two taps joined by "+".
-        pooling: how tokens are pooled.
-        validation: share of the images that decide the choice which are right.
-        right: whether each of the other images is right, in one order for all models.
-        features: "raw" or "standardised"; empty of probes.
-        layers: layers of the probe; 0 where no probe is trained.
-        k: neighbours that vote; 0 where a probe is trained.
-        usual: whether it is the usual choice.
-    """
-
-    tap: str
-    pooling: str
-    validation: float
-    right: Bool[np.ndarray, " image"]
-    features: str = ""
-    layers: int = 0
-    k: int = 0
-    usual: bool = False
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Options:
-    """The options of one model, with the usual one among them.
-
-    Attributes:
-        model: its name.
-        control: whether it is a control.
-        options: all that may be chosen; of several that are equally good the first is chosen, but
-            the usual one comes before all others.
-        chosen_on: the number of images that decide the choice.
-    """
-
-    model: str
-    control: bool
-    options: Sequence[Option]
-    chosen_on: int = 0
-
-    @property
-    def usual(self) -> Option:
-        """The usual choice."""
-        return next(option for option in self.options if option.usual)
-
-    @property
-    def best(self) -> Option:
-        """The option with the highest validation accuracy."""
-        return max(self.options, key=lambda option: (option.validation, option.usual))
-
-    @property
-    def use(self) -> Option:
-        """The option to use: the best one of a control, which is to be as strong as it can be, and
-        of a model under study where that is better than the usual one (`is_better`)."""
-        best, usual = self.best, self.usual
-        if best is usual or self.control:
-            return best
-        return best if is_better(difference_of_shares(best.right, usual.right)) else usual
-
-
-def is_better(gain: Estimate) -> bool:
-    """Whether a gain over the usual choice is half a point or more and decided by its interval, so
-    that what was chosen is to be used.
-
-    >>> is_better(Estimate(0.1, 0.05, 0.15, "images", 100)), is_better(Estimate(float("nan")))
-    (True, False)
-    """
-    return gain.find_side(SMALLEST["accuracy"]) == "more"
 
 
 def list_choices(
@@ -155,9 +86,10 @@ def list_choices(
         classes: how many classes these are of, in the columns `CLASSES`; None if not known.
     """
     pixels = next((one.best for one in models if one.model == PIXELS), None)
-    uses = {one.model: one.use for one in models}
     studied = [one.model for one in models if not one.control]
+    uses = {one.model: one.choose_use(chance, len(studied)) for one in models}
     first = max(studied, key=lambda name: uses[name].right.mean(), default="")
+    ahead = subtract_from_first(models, uses, first) if first else {}
     for one in models:
         best, usual = one.best, one.usual
         row: Row = {"model": one.model, "control": one.control}
@@ -172,11 +104,11 @@ def list_choices(
         against = {"over_usual": (best, None if best is usual else usual)}
         against["over_pixels"] = best, None if one.model == PIXELS else pixels
         against["usual_over_pixels"] = usual, None if one.model == PIXELS else pixels
-        if first and one.model != first:
-            against["first_over"] = uses[first], uses[one.model]
         for name, (left, right) in against.items():
             if right is not None:
                 row |= difference_of_shares(left.right, right.right).columns(name)
+        if one.model in ahead:
+            row |= ahead[one.model].columns("first_over")
         yield "choices", row | {"images": len(best.right), "chance": chance} | dict(classes or {})
 
 

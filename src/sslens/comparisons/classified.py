@@ -11,8 +11,8 @@ from jaxtyping import Bool, Int64
 
 from sslens.capture import Column
 from sslens.comparisons import choices
-from sslens.comparisons.choices import Option, Options
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
+from sslens.comparisons.options import Option, Options
 from sslens.comparisons.readings import find_usual
 from sslens.comparisons.rows import Row
 from sslens.probes.splits import draw_third

@@ -72,15 +72,17 @@ def judge_dense(results: Mapping[str, Results]) -> tuple[DenseRecommendation, ..
     scores = scores[scores["size"] == "all"]
     controls = scores[scores.control & scores.miou.notna()]
     best = "" if controls.empty else str(controls.model[controls.miou.idxmax()])
+    probes = probes[~probes.control]
+    models = probes.model.nunique()
     found = (
-        _recommend(str(name), rows, scores[scores.model == name], best)
-        for name, rows in probes[~probes.control].groupby("model", sort=False)
+        _recommend(str(name), rows, scores[scores.model == name], best, models)
+        for name, rows in probes.groupby("model", sort=False)
     )
     return tuple(one for one in found if one is not None)
 
 
 def _recommend(
-    model: str, probes: pd.DataFrame, scores: pd.DataFrame, control: str
+    model: str, probes: pd.DataFrame, scores: pd.DataFrame, control: str, models: int
 ) -> DenseRecommendation | None:
     """Recommend a block of one model; None where its last block has no settled probe."""
     settled = probes[find_settled(probes)]
@@ -95,7 +97,7 @@ def _recommend(
     best, gain = str(ordered.iloc[0].tap), None
     if best != usual:
         gain = Contrast("the best block", "the last block", read_gain(by_tap[best], "over_last"))
-    answer = judge_gain(gain)
+    answer = judge_gain(gain, models)
     use = best if answer == "holds" else usual
     row = by_tap[use]
     return DenseRecommendation(

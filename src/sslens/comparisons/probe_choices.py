@@ -3,8 +3,9 @@ images."""
 
 from collections.abc import Iterator, Sequence
 
-from sslens.comparisons.choices import Option, Options, list_choices
+from sslens.comparisons.choices import list_choices
 from sslens.comparisons.inputs import CLASSES, Models
+from sslens.comparisons.options import Option, Options
 from sslens.comparisons.probing import PLUS, ModelProbes, is_settled
 from sslens.comparisons.rows import Row
 from sslens.probes.linear.heads import Head

@@ -45,7 +45,10 @@ UNITS = {
     "knn": "share of the same images whose class 20-NN predicts, by the weighted vote",
     "knn_low": "lower end of its 95 % interval",
     "knn_high": "upper end",
-    "gap": "accuracy of the probe less that of 20-NN, on the same images",
+    "gap": (
+        "accuracy of the probe less that of 20-NN, on the same images; the probe learns from fewer"
+        " images than vote: from four fifths of a bank, or of half of the images without one"
+    ),
     "gap_low": "lower end of its 95 % interval over images",
     "gap_high": "upper end",
     "penalty": "of the logistic regression, chosen on validation images",

@@ -2,7 +2,7 @@
 on the test images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -301,17 +301,22 @@ def find_settled(rows: pd.DataFrame) -> "pd.Series[bool]":
     return settled
 
 
-def judge_gain(gain: Contrast | None) -> Answer:
+def judge_gain(gain: Contrast | None, models: int = 1) -> Answer:
     """Say whether the best probe should replace the usual one: "holds" if it gains half a point or
     more, and its interval lies above 0.
 
     Args:
+        models: the number of models of which this is asked; it "holds" only by an interval that
+            holds for all at once.
         gain: accuracy or mIoU of the best probe less the usual one's, on the test images; None if
             the usual probe is the best one.
     """
     if gain is None:
         return "undecided"
-    return estimate.decide(gain, smallest=estimate.SMALLEST["accuracy"])
+    answer = estimate.decide(gain, smallest=estimate.SMALLEST["accuracy"])
+    together = replace(gain, difference=gain.difference.hold_together(models))
+    sure = estimate.decide(together, smallest=estimate.SMALLEST["accuracy"])
+    return "undecided" if answer == "holds" and sure != "holds" else answer
 
 
 def read_accuracy(row: Mapping[str, Any]) -> Estimate:

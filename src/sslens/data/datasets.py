@@ -1,7 +1,6 @@
 """Data sets of torch, torchvision or Hugging Face as images: whatever has a length, and items with
 an image and perhaps a label."""
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from jaxtyping import Int64
 from PIL import Image
 
 from sslens.counts import spell_count
-from sslens.data.decoding import explain_error, to_rgb
+from sslens.data.decoding import Look, explain_error, hash_pixels, to_rgb
 from sslens.data.images import MOST_CLASSES, ImageSet
 from sslens.errors import InputError
 
@@ -107,7 +106,7 @@ class DatasetImages:
     def __init__(self, dataset: Dataset, name: str) -> None:
         self._dataset = dataset
         self._name = name
-        self._digests: dict[int, str] = {}
+        self._looks: dict[int, Look] = {}
         self._labels: dict[int, Any] = {}
         self._compared = False
 
@@ -128,10 +127,14 @@ class DatasetImages:
 
     def digests(self, rows: Sequence[int]) -> list[str]:
         """Return the SHA-256 of each image's size and pixels."""
-        unread = [row for row in rows if row not in self._digests]
+        return [look.digest.hex() for look in self.looks(rows)]
+
+    def looks(self, rows: Sequence[int]) -> list[Look]:
+        """Return the size of each image, and the digest of its pixels."""
+        unread = [row for row in rows if row not in self._looks]
         for row, why in self.examine(unread, "stop").items():
             raise InputError(f"{self.name_row(row)} cannot be read ({why}).")
-        return [self._digests[row] for row in rows]
+        return [self._looks[row] for row in rows]
 
     def examine(
         self,
@@ -148,7 +151,7 @@ class DatasetImages:
         bad: dict[int, str] = {}
         for done, row in enumerate(rows, 1):
             try:
-                if row not in self._digests:
+                if row not in self._looks:
                     self._read(row)
                 if not self._compared:
                     self._compare(row)
@@ -163,10 +166,10 @@ class DatasetImages:
         return bad
 
     def _compare(self, row: int) -> None:
-        before = self._digests[row]
+        before = self._looks[row]
         self._read(row)
         self._compared = True
-        if self._digests[row] != before:
+        if self._looks[row] != before:
             raise InputError(
                 f"{self._name} gives another image each time that it is asked for item {row}: give"
                 " the data set without random augmentation."
@@ -175,8 +178,7 @@ class DatasetImages:
     def _read(self, row: int) -> Image.Image:
         image, label = split_item(self._dataset[row])
         converted = make_image(image)
-        content = f"{converted.size}".encode() + converted.tobytes()
-        self._digests[row] = hashlib.sha256(content).hexdigest()
+        self._looks[row] = Look(converted.size, True, hash_pixels(converted))
         self._labels[row] = label
         return converted
 

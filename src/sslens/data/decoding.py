@@ -1,8 +1,10 @@
 """Decoding: the one place where an image file becomes pixels."""
 
 import functools
+import hashlib
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -67,28 +69,58 @@ def read_rgb(file: Path | io.BytesIO | io.BufferedReader) -> Image.Image:
     >>> read_rgb(file).getpixel((0, 0))  # no ink
     (255, 255, 255)
     """
-    return _read(file, whole=True)
+    return _read(file, whole=True)[0]
 
 
-def verify(file: Path | io.BytesIO | io.BufferedReader) -> None:
-    """Decode a file to its end, and raise what `read_rgb` raises.
+class Look(NamedTuple):
+    """What was seen of an image when its file was checked: equal of two files whose pixels are.
+
+    Attributes:
+        size: width and height as the file has them.
+        whole: whether all pixels were seen; of a JPEG only the mean of each block was.
+        digest: SHA-256 of what was seen (`hash_pixels`).
+    """
+
+    size: tuple[int, int]
+    whole: bool
+    digest: bytes
+
+
+def hash_pixels(image: Image.Image) -> bytes:
+    """The SHA-256 of the size and the pixels of an image of mode RGB."""
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest()
+
+
+def verify(file: Path | io.BytesIO | io.BufferedReader) -> Look:
+    """Decode a file to its end, and raise what `read_rgb` raises; returns what was seen of it.
 
     Of a JPEG all data are decoded, and pixels are made only of the mean of each block, in half the
     time.
+
+    >>> file = io.BytesIO()
+    >>> Image.new("RGB", (3, 2)).save(file, "bmp")
+    >>> look = verify(file)
+    >>> look.size, look.whole, look.digest == hash_pixels(Image.new("RGB", (3, 2)))
+    ((3, 2), True, True)
     """
-    _read(file, whole=False)
+    image, size, whole = _read(file, whole=False)
+    return Look(size, whole, hash_pixels(image))
 
 
-def _read(file: Path | io.BytesIO | io.BufferedReader, *, whole: bool) -> Image.Image:
+def _read(
+    file: Path | io.BytesIO | io.BufferedReader, *, whole: bool
+) -> tuple[Image.Image, tuple[int, int], bool]:
+    """The image, the size that the file has, and whether all pixels were made."""
     with Image.open(file, formats=list_formats()) as opened:
         if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
             raise Image.DecompressionBombError(f"{opened.width} × {opened.height} pixels")
         if opened.mode == "I" and opened.format != "PPM":  # only a PGM's maxval says what white is
             raise ValueError("32-bit integers, whose range is not known: save it with 8 or 16 bits")
-        if opened.format in ("JPEG", "MPO") and not whole:
+        size, drafted = opened.size, opened.format in ("JPEG", "MPO") and not whole
+        if drafted:
             opened.draft("L", (1, 1))
         image = ImageOps.exif_transpose(opened)
-    return to_rgb(image)
+    return to_rgb(image), size, not drafted
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

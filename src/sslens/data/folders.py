@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Literal, Protocol, final, runtime_checkable
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from sslens.counts import spell_count
-from sslens.data.decoding import decode, explain_error, verify
+from sslens.data.decoding import Look, decode, explain_error, verify
 from sslens.data.images import ImageSet
 from sslens.data.layout import describe_layout, find_classes, require_no_splits
 from sslens.data.left_out import LeftOut, count_endings, explain_left_out
@@ -29,7 +30,9 @@ from sslens.data.listing import (
     SETTLED_NS,
     Listing,
     list_tree,
+    pack_look,
     read_listings,
+    unpack_look,
     write_listings,
 )
 from sslens.data.sources import list_suffixes, one_name
@@ -197,6 +200,7 @@ class FolderImages:
         self._require_names()
         self._stats = np.concatenate([one.stats for one in listings.values()])
         self._hashes = np.concatenate([one.hashes for one in listings.values()])
+        self._looks = np.concatenate([one.looks for one in listings.values()])
         self._examined = np.zeros(len(self.ids), bool)
         self._young: set[int] = set()
         changed = any(remembered.get(folder) is not one for folder, one in listings.items())
@@ -252,10 +256,18 @@ class FolderImages:
 
     def digests(self, rows: Sequence[int]) -> list[str]:
         """Return the SHA-256 of each file; files that were not examined yet are read now."""
+        self._require_examined(rows)
+        return [self._hashes[row].tobytes().hex() for row in rows]
+
+    def looks(self, rows: Sequence[int]) -> list[Look]:
+        """Return what was seen of each image; files that were not examined yet are read now."""
+        self._require_examined(rows)
+        return [unpack_look(self._looks[row]) for row in rows]
+
+    def _require_examined(self, rows: Sequence[int]) -> None:
         unread = [row for row in rows if not self._examined[row]]
         for row, why in self.examine(unread, "stop").items():
             raise InputError(f"{self.path(row)} cannot be decoded ({why}): {self.advise(1)}.")
-        return [self._hashes[row].tobytes().hex() for row in rows]
 
     def examine(
         self, rows: Sequence[int], on_bad: OnBad, progress: Progress | None = None
@@ -308,12 +320,12 @@ class FolderImages:
             content = Path(path).read_bytes()
             if not content:
                 return "it is empty"
-            verify(io.BytesIO(content))
+            look = pack_look(verify(io.BytesIO(content)))
         except Exception as error:  # as in `decode`
             return explain_error(error)
         young = begun_ns - status.st_mtime_ns < SETTLED_NS
-        sha256 = hashlib.sha256(content).digest()
-        return _FileRead(status.st_size, status.st_mtime_ns, sha256, young)
+        sha256 = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+        return _FileRead(status.st_size, status.st_mtime_ns, sha256, look, young)
 
     def _is_unchanged(self, row: int, status: os.stat_result) -> bool:
         size, changed_ns = self._stats[row]
@@ -321,7 +333,7 @@ class FolderImages:
 
     def _remember(self, row: int, read: "_FileRead") -> None:
         self._stats[row] = read.size, read.changed_ns
-        self._hashes[row] = np.frombuffer(read.sha256, np.uint8)
+        self._hashes[row], self._looks[row] = read.sha256, read.look
         (self._young.add if read.young else self._young.discard)(row)
 
     def _save(self) -> None:
@@ -329,7 +341,12 @@ class FolderImages:
         stats[sorted(self._young)] = NEVER
         ends = np.cumsum([len(one.names) for one in self._listings.values()]).tolist()
         written = {
-            folder: replace(one, stats=stats[start:end], hashes=self._hashes[start:end])
+            folder: replace(
+                one,
+                stats=stats[start:end],
+                hashes=self._hashes[start:end],
+                looks=self._looks[start:end],
+            )
             for (folder, one), start, end in zip(
                 self._listings.items(), [0, *ends[:-1]], ends, strict=True
             )
@@ -358,5 +375,6 @@ class _FileRead:
 
     size: int
     changed_ns: int
-    sha256: bytes
+    sha256: UInt8[np.ndarray, " 32"]
+    look: UInt8[np.ndarray, " 32"]
     young: bool

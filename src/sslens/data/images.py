@@ -16,6 +16,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from sslens.counts import spell_count
+from sslens.data.decoding import Look, hash_pixels
 from sslens.data.left_out import LeftOut, describe_left_out
 from sslens.data.stratified import choose_stratified
 from sslens.data.targets import ObjectSource
@@ -300,14 +301,6 @@ class ImageSet:
         """The digest of each image's content, without its id and class."""
         return self.source.digests(range(len(self)) if self.rows is None else self.rows.tolist())
 
-    @property
-    def contents(self) -> frozenset[str]:
-        """The digest of each image's content, without its id and class.
-
-        Two sets share an image exactly if these sets of digests overlap.
-        """
-        return frozenset(self.digests)
-
 
 def from_arrays(
     images: np.ndarray,
@@ -398,3 +391,8 @@ class ArrayImages:
         """Return the SHA-256 of each image's shape and bytes."""
         shape = f"{self._pixels.shape[1:]}".encode()
         return [hashlib.sha256(shape + self._pixels[row].tobytes()).hexdigest() for row in rows]
+
+    def looks(self, rows: Sequence[int]) -> list[Look]:
+        """Return the size of each image, and the digest of its pixels."""
+        height, width = self._pixels.shape[1:3]
+        return [Look((width, height), True, hash_pixels(self.image(row))) for row in rows]

@@ -17,11 +17,14 @@ from typing import final
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
+from sslens.data.decoding import Look
 from sslens.data.left_out import DISGUISED, HIDDEN, LOOP, PIPE, UNKNOWN
 from sslens.data.sources import has_heic, list_suffixes, one_name
 from sslens.errors import InputError
 from sslens.store import write_beside
 
+#: bytes of a digest of pixels that are remembered
+DIGITS = 23
 #: in place of a time of change
 NEVER = -1
 #: the step of the coarsest clock of a file system (FAT's): a younger time stamp can hide a later
@@ -52,6 +55,7 @@ class Listing:
         names: the names of its images, as the file system spells them.
         stats: size and time of change of each image when it was read; `NEVER` if it was not.
         hashes: SHA-256 of each image that was read.
+        looks: what was seen of each image that was read (`pack_look`).
         others: how many of its files are no images, by reason and ending.
     """
 
@@ -59,6 +63,7 @@ class Listing:
     names: Sequence[str]
     stats: Int64[np.ndarray, "file 2"]
     hashes: UInt8[np.ndarray, "file 32"]
+    looks: UInt8[np.ndarray, "file 32"]
     others: Mapping[tuple[str, str], int]
 
     @classmethod
@@ -71,13 +76,14 @@ class Listing:
     ) -> "Listing":
         """Make a listing of these names, with what is remembered of them."""
         stats = np.full((len(names), 2), NEVER, np.int64)
-        hashes = np.zeros((len(names), 32), np.uint8)
+        hashes, looks = np.zeros((2, len(names), 32), np.uint8)
         if remembered is not None:
             old_rows = {name: row for row, name in enumerate(remembered.names)}
             new = [row for row, name in enumerate(names) if name in old_rows]
             old = [old_rows[names[row]] for row in new]
             stats[new], hashes[new] = remembered.stats[old], remembered.hashes[old]
-        return cls(changed_ns, names, stats, hashes, others or {})
+            looks[new] = remembered.looks[old]
+        return cls(changed_ns, names, stats, hashes, looks, others or {})
 
 
 def list_tree(root: Path, remembered: Mapping[str, Listing]) -> dict[str, Listing]:
@@ -240,9 +246,29 @@ def write_listings(path: Path, listings: Mapping[str, Listing]) -> None:
             names=_pack(itertools.chain.from_iterable(one.names for one in every)),
             stats=np.concatenate([one.stats for one in every]),
             hashes=np.concatenate([one.hashes for one in every]),
+            looks=np.concatenate([one.looks for one in every]),
             others=_pack([json.dumps(others)]),
             rules=_pack(list_suffixes()),
         )
+
+
+def pack_look(look: Look) -> UInt8[np.ndarray, " 32"]:
+    """Pack what was seen of an image: width, height, whether it was whole, and the beginning of the
+    digest.
+
+    >>> packed = pack_look(Look((640, 480), True, bytes(range(32))))
+    >>> unpack_look(packed).size, unpack_look(packed).digest == bytes(range(DIGITS))
+    ((640, 480), True)
+    """
+    size = b"".join(side.to_bytes(4, "little") for side in look.size)
+    return np.frombuffer(size + bytes([look.whole]) + look.digest[:DIGITS], np.uint8)
+
+
+def unpack_look(packed: UInt8[np.ndarray, " 32"]) -> Look:
+    """Unpack what `pack_look` packed."""
+    data = packed.tobytes()
+    width, height = (int.from_bytes(data[at : at + 4], "little") for at in (0, 4))
+    return Look((width, height), bool(data[8]), data[9:])
 
 
 def _pack(names: Iterable[str]) -> UInt8[np.ndarray, " byte"]:
@@ -265,7 +291,7 @@ def read_listings(path: Path) -> dict[str, Listing]:
             arrays = {key: file[key] for key in file.files}
         names = _unpack(arrays["names"]) if arrays["names"].size else []
         stats = arrays["stats"].reshape(len(names), 2)
-        hashes = arrays["hashes"].reshape(len(names), 32)
+        hashes, looks = (arrays[key].reshape(len(names), 32) for key in ("hashes", "looks"))
         folders, changed = _unpack(arrays["folders"]), arrays["changed"].tolist()
         others = json.loads(_unpack(arrays["others"])[0]) if "others" in arrays else {}
         if "rules" not in arrays or _unpack(arrays["rules"]) != list(list_suffixes()):
@@ -279,6 +305,7 @@ def read_listings(path: Path) -> dict[str, Listing]:
                 names[start:end],
                 stats[start:end],
                 hashes[start:end],
+                looks[start:end],
                 {(reason, suffix): count for reason, suffix, count in others.get(folder, ())},
             )
             for folder, changed_ns, start, end in zip(

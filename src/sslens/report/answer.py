@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sslens.claims.advice import PROBES
-from sslens.comparisons.choices import Choice, is_better, merge_choices, read_choices
+from sslens.comparisons.choices import Choice, merge_choices, read_choices
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.likeness import Likeness, compare_alike, read_likenesses
+from sslens.comparisons.options import is_better
 from sslens.comparisons.parts import find_row
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row
@@ -161,9 +162,13 @@ def answer_sweeps(sweeps: "Sequence[Sweep]") -> Table:
         chosen, others = sweep.choose()
         usual = sweep.right[sweep.usual][others]
         gain = sweep.gain() if chosen != sweep.usual else Estimate(NAN)
-        use = chosen if sweep.control or is_better(gain) else sweep.usual
+        best, _ = accuracies = [
+            estimate_share(sweep.right[one][others]) if others.any() else Estimate(NAN)
+            for one in (chosen, sweep.usual)
+        ]
+        better = sweep.control or is_better(gain, best, sweep.chance)
+        use, judged = ((chosen, sweep.usual)[not better], accuracies[not better])
         choice = sweep.choices[use]
-        judged = estimate_share(sweep.right[use][others]) if others.any() else Estimate(NAN)
         rows.append(
             {
                 "model": sweep.model,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from sslens.data.sources import require_source
-from sslens.errors import Caution, InputError, nearest
+from sslens.errors import InputError, nearest
 from sslens.fingerprint import is_fingerprint
 from sslens.progress import progress
 from sslens.study.distinct import distinguish_paths
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 SAMPLES = ("plain", "stratified")
 #: images a class of a sample under which whole classes are drawn
 PER_CLASS = 20
-#: what helps where all images of a bank are classified by it
-OTHERS = "give others as {bank}, or leave it out: then each image is classified by the others"
 #: images of a class that a probe needs without a bank
 LEAST = 4
 #: classes that are named where they have too few images
@@ -43,7 +41,7 @@ def choose_sample(models: Sequence[object], asked: str | None = None) -> str:
     """
     if asked is not None and asked not in SAMPLES:
         raise InputError(f'sample is "{asked}": {nearest(asked, SAMPLES)}')
-    stored = next((one for one in models if _is_stored(one)), None)
+    stored = _find_fingerprint(models)
     if stored is None:
         return asked or "stratified"
     if asked == "stratified":
@@ -52,6 +50,15 @@ def choose_sample(models: Sequence[object], asked: str | None = None) -> str:
             mend="give {sample=plain}, or the models themselves",
         )
     return "plain"
+
+
+def has_fingerprint(models: Sequence[object]) -> bool:
+    """Whether one of the models is a fingerprint, which is of all images of a plain sample."""
+    return _find_fingerprint(models) is not None
+
+
+def _find_fingerprint(models: Sequence[object]) -> object:
+    return next((one for one in models if _is_stored(one)), None)
 
 
 def _is_stored(model: object) -> bool:
@@ -233,35 +240,6 @@ def _count_alone(images: "ImageSet") -> int:
     return int((np.bincount(images.labels) == 1).sum()) if images.labels is not None else 0
 
 
-def match_bank(
-    images: "ImageSet", bank: "ImageSet | None", bank_source: str
-) -> "tuple[ImageSet, ImageSet | None]":
-    """Leave out of a bank the images that are judged, and number the classes of both alike, by
-    their names.
-
-    Raises:
-        InputError: there are images of a class that the bank does not have, which is named; or no
-            image is left of the bank.
-    """
-    images, bank = _match_classes(images, bank, bank_source)
-    mend = OTHERS if images.objects is None else "give other images to train on than to judge"
-    rest = leave_out_shared(bank, images, mend)
-    return (images, rest) if rest is bank else _match_classes(images, rest, bank_source)
-
-
-def _match_classes(
-    images: "ImageSet", bank: "ImageSet | None", bank_source: str
-) -> "tuple[ImageSet, ImageSet | None]":
-    from sslens.data.classes import match_classes, require_labels
-
-    if bank is None or images.labels is None:
-        return images, bank
-    if bank.labels is None:
-        mend = "give a {bank} with a subfolder a class, or an index file with labels"
-        require_labels(bank, "a bank votes on them", mend, name=bank_source)
-    return match_classes(images, bank)
-
-
 def describe_skipped(images: "ImageSet | None") -> list[str]:
     """Say which images, annotations and files were left out and why, and what about the folders was
     probably not meant, as notes for a reader."""
@@ -360,41 +338,3 @@ def describe_blurred(*sets: "ImageSet | None") -> list[str]:
             + (f", and {blurred.unlisted} were not listed." if blurred.unlisted else ".")
         )
     return notes
-
-
-def leave_out_shared(
-    learnt: "ImageSet | None", judged: "ImageSet | None", mend: str
-) -> "ImageSet | None":
-    """Leave out of the images that are learnt from those that are judged, whatever their names: in
-    a bank they would find themselves, and a probe or a detector would have been trained on them.
-
-    Args:
-        learnt: a bank, or the images of a training.
-        judged: the images that are judged.
-        mend: what helps where no image is left.
-
-    Returns:
-        The images that are left, which say how many were left out.
-
-    Raises:
-        InputError: none is left.
-    """
-    if learnt is None or judged is None or (learnt.labels is None and learnt.objects is None):
-        return learnt
-    theirs = judged.contents
-    rest = learnt.take([row for row, own in enumerate(learnt.digests) if own not in theirs])
-    both = len(learnt) - len(rest)
-    if not both:
-        return learnt
-    if not len(rest):
-        raise InputError(
-            f"All {both:,} images of {learnt.name} are among those that are judged: accuracies"
-            " would be of what was learnt by heart",
-            mend=mend,
-        )
-    those, were = ("image", "was") if both == 1 else ("images", "were")
-    said = (
-        f"{both:,} {those} of {learnt.name} {were} left out of {len(learnt):,} to learn from, being"
-        " among those that are judged."
-    )
-    return replace(rest, doubts=(*rest.doubts, Caution(said)))

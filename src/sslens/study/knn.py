@@ -12,13 +12,12 @@ from sslens.data.sources import call_source
 from sslens.errors import InputError
 from sslens.own_files import OwnFiles
 from sslens.store import Store, home
+from sslens.study.copies import OTHERS, match_bank
 from sslens.study.given import keep_devices
 from sslens.study.image_sets import (
-    OTHERS,
     choose_sample,
     describe_skipped,
     explain_no_votes,
-    match_bank,
     open_sets,
     require_classes,
     require_sources,

@@ -21,12 +21,13 @@ from sslens.study.choosing import (
     summarise_lacks,
 )
 from sslens.study.contract import trains_probes, wants_classes, wants_networks
+from sslens.study.copies import describe_copies, match_bank
 from sslens.study.image_sets import (
     describe_alone,
     describe_blurred,
     describe_skipped,
     describe_small_classes,
-    match_bank,
+    has_fingerprint,
     open_sets,
 )
 from sslens.study.members import (
@@ -231,9 +232,11 @@ def open_study_images(
     )
     images, bank = sets["images"], sets["bank"]
     assert images is not None
-    images, bank = match_bank(images, bank, call_source(study.bank))
+    every = has_fingerprint(study.models)
+    images, bank = match_bank(images, bank, call_source(study.bank), every=every)
     blurred = describe_blurred(images, bank) if study.require_blurred else []
     notes = [*describe_skipped(images), *describe_skipped(bank)]
+    notes += map(Caution, describe_copies(images) if every else [])
     if not study.analyses or any(map(wants_classes, study.analyses)):
         notes += map(Caution, describe_alone(images, bank))
     if not study.analyses or any(map(trains_probes, study.analyses)):

@@ -25,10 +25,10 @@ from sslens.probes.linear.batches import Held, Stored
 from sslens.probes.linear.heads import Head
 from sslens.probes.linear.training import require_top
 from sslens.probes.splits import held_out
+from sslens.study.copies import leave_out_copies, leave_out_shared
 from sslens.study.image_sets import (
     NAMED,
     describe_skipped,
-    leave_out_shared,
     open_sets,
     require_classes,
 )
@@ -200,7 +200,8 @@ def open_probe_images(request: ProbeRequest, *, quiet: bool) -> dict[str, ImageS
         InputError: images cannot be read.
     """
     sources = {role: (source, request.limit) for role, source in sources_of(request).items()}
-    sets = open_sets(sources, seed=request.seed, quiet=quiet, given=request.given)
+    opened = open_sets(sources, seed=request.seed, quiet=quiet, given=request.given)
+    sets = {role: leave_out_copies(images) for role, images in opened.items()}
     for learnt, judged in (("train", "test"), ("val", "test"), ("train", "val")):
         sets[learnt] = leave_out_shared(sets.get(learnt), sets.get(judged), OTHERS)
     return {role: images for role, images in sets.items() if images is not None}

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from sslens.claims.advice import KnnChoice, ProbeChoice, Recommendation
 from sslens.comparisons.readings import name_features, name_pooling
 from sslens.report.writing.numbers import compare, spell_count, spell_points, spell_share
+from sslens.statistics.estimate import Estimate
 
 
 def sentences(
@@ -34,12 +35,22 @@ def sentences(
     return (*written, how)
 
 
+def write_unsure(one: Recommendation) -> str:
+    """Write that what is to be used of a model is not shown to be above chance, as a clause."""
+    return f"not shown to be above chance ({spell_share(Estimate(one.chance))})"
+
+
 def _write_recommendation(one: Recommendation, places: bool) -> str:
     """Write the recommendation for one model, of which the mean is over places if so said."""
     usual = f"the usual choice, {name_probe(one.usual, places=places)}"
     if one.unsettled:
         return f"{one.model}: not decided, for {usual}, is not to be relied on: {one.unsettled}."
     accuracy = spell_share(one.usual.accuracy)
+    if one.is_chance:
+        return (
+            f"{one.model}: nothing is recommended, {write_unsure(one)}: {usual}, has {accuracy}"
+            f"{write_untrained(one)}."
+        )
     options, images = _name_options(one)
     after = _write_knn(one.knn) + _write_pixels(one) + write_untrained(one)
     if one.gain is None:

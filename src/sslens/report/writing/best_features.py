@@ -4,7 +4,8 @@ images chose where they are better on the others."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sslens.comparisons.choices import is_better, is_hard_to_choose
+from sslens.comparisons.choices import is_hard_to_choose
+from sslens.comparisons.options import is_better
 from sslens.report.writing.numbers import spell_count
 from sslens.statistics.estimate import Estimate
 
@@ -45,7 +46,8 @@ def _write_use(rows: Sequence[Mapping[str, Any]], most: int, *, counts: bool) ->
     chosen = f"chosen{_name_ks(rows)}{f' on {by}' if by else ''}"
     if not any(row["usual"] == row["usual"] for row in rows):
         return f"Features {chosen}"
-    better = [row["model"] for row in rows if not row["control"] and _is_chosen(row)]
+    studied = [row for row in rows if not row["control"]]
+    better = [row["model"] for row in studied if _is_chosen(row, len(studied))]
     names = f" ({_name_few(better, most)})" if better and most else ""
     if not most:
         return f"Usual features, or those {chosen} where better"
@@ -55,13 +57,17 @@ def _write_use(rows: Sequence[Mapping[str, Any]], most: int, *, counts: bool) ->
     )
 
 
-def _is_chosen(row: Mapping[str, Any]) -> bool:
-    """Whether the chosen features of a model are better than the usual ones, so that they are to
-    be used."""
-    images = row["probe_images"] if row["probe"] == row["probe"] else row["knn_images"]
-    return images == images and is_better(
-        Estimate.from_row(row, "over_usual", "images", int(images))
+def _is_chosen(row: Mapping[str, Any], models: int) -> bool:
+    """Whether the chosen features of one of some models are better than the usual ones, so that
+    they are to be used."""
+    by = "probe" if row["probe"] == row["probe"] else "knn"
+    images = row[f"{by}_images"]
+    if images != images:
+        return False
+    gain, accuracy = (
+        Estimate.from_row(row, column, "images", int(images)) for column in ("over_usual", by)
     )
+    return is_better(gain, accuracy, float(row["chance"]), models)
 
 
 def _name_ks(rows: Sequence[Mapping[str, Any]]) -> str:

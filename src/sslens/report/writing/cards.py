@@ -6,7 +6,7 @@ from sslens.comparisons.dense_advice import DenseRecommendation
 from sslens.comparisons.probing import PLUS
 from sslens.comparisons.readings import name_pooling
 from sslens.report.front.screen import Card
-from sslens.report.writing.advice import name_probe, write_untrained
+from sslens.report.writing.advice import name_probe, write_unsure, write_untrained
 from sslens.report.writing.dense_advice import spell_background
 from sslens.report.writing.numbers import spell_count, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Answer, Contrast, Estimate
@@ -35,9 +35,10 @@ def write_card(one: Recommendation, *, places: bool = False) -> Card:
         else f"chosen of {one.probes} on {count or 'about a third of the '}images{hardly}, judged"
         f" on the {judged} others"
     )
+    used = f"{_name_use(one.use, places=places)}: {spell_share(one.use.accuracy)}"
     return Card(
         one.model,
-        f"{_name_use(one.use, places=places)}: {spell_share(one.use.accuracy)}",
+        f"nothing recommended, {write_unsure(one)}: {used}" if one.is_chance else used,
         _write_gain(one.answer, one.gain, unit=one.over_pixels is None),
         _write_pixels(one),
         f"{how}; {_name_both(name_probe(one.best, places=places), usual)}",

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 
 from sslens.claims.advice import Recommendation
 from sslens.comparisons.choices import Choice, Standing, rank_choices
+from sslens.comparisons.options import is_above_chance
 from sslens.report.front.screen import Answer
 from sslens.report.writing.front import BEST, HERE, explain_effect, list_few
 from sslens.report.writing.numbers import spell_over, spell_points, spell_share
@@ -130,15 +131,15 @@ def _write_controls(choices: Sequence[Choice]) -> str:
         best = max(controls.values(), key=lambda one: one.use.value)
         parts.append(f"{best.model} {spell_share(Estimate(best.use.value))}")
     studied = [one for one in choices if not one.control]
-    if not any(map(is_above_chance, studied)):
+    if not _is_any_above_chance(studied):
         parts.append(f"chance {spell_share(Estimate(studied[0].chance))}")
     return ", ".join(parts)
 
 
-def is_above_chance(choice: Choice) -> bool:
-    """Whether the interval of what is to be used of a model lies above the share of the most
-    frequent class."""
-    return choice.use.low > choice.chance
+def _is_any_above_chance(studied: Sequence[Choice]) -> bool:
+    """Whether what is to be used of a model lies above the share of the most frequent class, by
+    intervals that hold for all models at once."""
+    return any(is_above_chance(one.use, one.chance, len(studied)) for one in studied)
 
 
 def write_chance(choices: Sequence[Choice], over_places: Collection[str] = ()) -> str:
@@ -149,7 +150,7 @@ def write_chance(choices: Sequence[Choice], over_places: Collection[str] = ()) -
         over_places: the models of which the mean is over places (`readings.find_over_places`).
     """
     studied = [one for one in rank_choices(choices) if not one.control]
-    if any(map(is_above_chance, studied)):
+    if _is_any_above_chance(studied):
         return ""
     first = studied[0]
     chance = f"chance, {spell_share(Estimate(first.chance))}, always the most frequent class"

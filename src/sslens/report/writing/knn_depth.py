@@ -248,6 +248,8 @@ def _write_probes(results: Results) -> Iterator[str]:
         said.append(f"on {kind} features {', '.join(parts)}")
     yield (
         f"A linear probe of the last block less 20-NN there, with the {USUAL}: {'; '.join(said)}."
+        " Both are asked about the same images, but the probe learns from fewer than vote: from"
+        " four fifths of a bank, or of half of the images without one."
     )
 
 
