@@ -184,7 +184,7 @@ def test_counts_are_held_against_what_is_there(
     with pytest.raises(InputError, match=r"does not hold the images that features\.json tells of"):
         open_features(tmp_path)
     (tmp_path / MANIFEST).write_text(text.replace('"count": 8', '"count": 9'))
-    said = r"features.json is damaged \(it is not the text that was.*: remove that file, and make"
+    said = r"features.json is damaged \(it is not the text that was.*: make the features again"
     with pytest.raises(InputError, match=said):
         open_features(tmp_path)
 

@@ -105,7 +105,7 @@ CHANGES: dict[str, tuple[dict[str, Tensor | None], str]] = {
         {"roi_heads.mask_head.deconv.bias": torch.zeros(7)},
         r"fit the heads .*expected \(8,\), found \(7,\)",
     ),
-    "something else": ({"teacher.weight": torch.zeros(2)}, "tensors that no file of this layout"),
+    "something else": ({"teacher.weight": torch.zeros(2)}, "tensor that no file of this layout"),
     "not finite": ({"roi_heads.mask_head.deconv.bias": torch.full((8,), np.nan)}, "no finite num"),
     "residual blocks": (
         {"backbone.net.blocks.0.residual.conv1.weight": torch.zeros(2)},

@@ -205,8 +205,8 @@ def test_gaussian_is_a_process_that_its_description_makes_again() -> None:
         ("²", "are no steps"),
         ("1001", "1001 steps are more than the 1000 times that there are: give fewer steps."),
         ("501,1", "501 steps are more than the 500 times that there are in their section"),
-        ("ddim0", "No whole stride visits 0 of 1000 times"),
-        ("ddim300", 'visits 300 of 1000 times: the nearest .* is 334: give steps="ddim334".'),
+        ("ddim0", "No whole stride visits 0 of 1,000 times"),
+        ("ddim300", 'visits 300 of 1,000 times: the nearest .* is 334: give steps="ddim334".'),
     ],
 )
 def test_steps_that_cannot_be_are_refused(steps: str, message: str) -> None:

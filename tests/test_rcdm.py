@@ -573,7 +573,7 @@ def test_samples_of_another_run_are_not_mixed(
     (out / "mine.txt").write_text("mine")
     before = sorted(out.rglob("*.png"))
     few = HELD.take([1, 0])
-    with pytest.raises(InputError, match=r"another set of samples \(digest of the images was"):
+    with pytest.raises(InputError, match=r"another set of samples \("):
         make(few)
     assert sorted(out.rglob("*.png")) == before
     make(few, overwrite=True)

@@ -61,6 +61,7 @@ from sslens.models.transformers import set_explicit_attention
 from sslens.models.vit import ViTArch
 from sslens.objectives import moco_v3
 from sslens.own_files import LIST
+from sslens.processes import fast_products
 from sslens.training import optim
 from sslens.training.folder import RunFolder
 from sslens.training.gradients import backward_whole
@@ -200,6 +201,7 @@ def test_a_run_loads_as_the_encoder_that_was_trained(
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
+@fast_products()  # as the run has them
 def test_a_run_is_the_steps_that_its_method_says(whole: dict[str, Path], objective: str) -> None:
     """The loop written out: what is called when, learning rate and weight decay of each step, the
     images of each."""

@@ -3,7 +3,11 @@
 import re
 
 #: ends of nouns with the ends of their plurals; all others take an s
-_PLURALS = ((r"(?<=[^aeiou])y", "ies"), (r"(?<=\w)is", "es"), (r"(?<=s|x|z)|(?<=ch|sh)", "es"))
+_PLURALS = (
+    (r"(?<=[^aeiou])y", "ies"),
+    (r"(?<=\w)is", "es"),
+    (r"(?<=s|x|z)|(?<=(?<!epo)ch|sh)", "es"),
+)
 #: verbs of several with those of one, where it is not made by an s
 _SINGULAR = {"are": "is", "were": "was", "have": "has", "had": "had"}
 
@@ -29,8 +33,8 @@ def spell_count(count: int, noun: str = "", verb: str = "") -> str:
 def plural(noun: str) -> str:
     """Return the plural of a noun.
 
-    >>> plural("tap"), plural("analysis"), plural("day"), plural("box")
-    ('taps', 'analyses', 'days', 'boxes')
+    >>> plural("tap"), plural("analysis"), plural("day"), plural("box"), plural("epoch")
+    ('taps', 'analyses', 'days', 'boxes', 'epochs')
     """
     for end, several in _PLURALS:
         if re.search(f"({end})$", noun):

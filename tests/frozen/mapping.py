@@ -52,7 +52,10 @@ PARTS: Mapping[str, Mapping[str, Part]] = {
     "cka-blocks": PAIRS | FAMILIES,
     "cka-layer-types": PAIRS
     | FAMILIES
-    | {"types": Part("types", PAIR), "families-types": Part("families, types", SAME)},
+    | {
+        "types": Part("types", PAIR),
+        "families-types": Part("families, types", SAME, only={"model_b": "REC"}),
+    },
     "cka-finetune": PAIRS
     | {
         "matched": Part("matched", PAIR, dropped=("recipe",)),

@@ -128,9 +128,8 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     out = _out(command)
     if held_out and first:
         overlap = describe_overlap(held_out, images, learnt=hasattr(settings, "classes"))
-        votes = f" ({held_out.describe_votes()})"
-        queries, bank = spell_count(len(held_out.queries), "image"), f"{len(held_out.bank):,}"
-        say(f"k-NN on {queries} by {bank}{votes}{overlap}")
+        by = f"{len(held_out.bank):,} ({held_out.describe_votes()})"
+        say(f"k-NN on {spell_count(len(held_out.queries), 'image')} by {by}{overlap}")
     if first:
         doubt_small(images, parse(command.arch).image_size)
     if command.common.dry_run:

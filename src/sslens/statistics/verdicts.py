@@ -12,16 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from sslens.counts import spell_count
-from sslens.statistics.estimate import (
-    FEWEST,
-    Answer,
-    Contrast,
-    Estimate,
-    decide,
-    explain,
-    subtract_unpaired,
-    unite,
-)
+from sslens.statistics.estimate import FEWEST, Answer, Contrast, Estimate, decide, explain, unite
+from sslens.statistics.estimate import subtract_unpaired as subtract
 
 #: how a clause says that a difference has the other sign in places
 REVERSED = "reversed at"
@@ -381,7 +373,7 @@ def _vanishes(seen: Estimate, left: Estimate, smallest: float) -> bool:
         return False
     if left.find_side(smallest) == "the same":
         return True
-    return left.sign == 0 and subtract_unpaired(seen, left).find_side(smallest) == side
+    return left.sign == 0 and subtract(seen, left).find_side(smallest) == side
 
 
 def _explain_limit(parts: Sequence[Part]) -> str:
