@@ -124,10 +124,11 @@ def lay_out(folder: Path) -> None:
         "broken": ("cat", "dog"),
         "other": ("cat", "horse"),
     }.items():
-        for kind in classes:
+        for number, kind in enumerate(classes):
             (folder / name / kind).mkdir(parents=True)
-            for i in range(3):
-                Image.new("RGB", (8, 8), (80 * i, 0, 0)).save(folder / name / kind / f"{i}.png")
+            for i in range(3):  # no two have the same pixels
+                colour = (80 * i, 80 * number, 0)
+                Image.new("RGB", (8, 8), colour).save(folder / name / kind / f"{i}.png")
     (folder / "broken/cat/1.png").write_bytes((folder / "broken/cat/0.png").read_bytes()[:40])
     encoder = (folder / "mae/last.safetensors").read_bytes()
     (folder / "cut").mkdir()
