@@ -7,7 +7,7 @@ import pandas as pd
 
 from sslens.comparisons.readings import name_pooling_in
 from sslens.counts import spell_count
-from sslens.report.writing.numbers import spell, spell_level
+from sslens.report.writing.numbers import spell
 from sslens.statistics.estimate import SMALLEST, Estimate, subtract_unpaired
 from sslens.table import Results
 
@@ -18,8 +18,8 @@ ByFactor = Mapping[str, Mapping[str, Any]]
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Write which factors the last layer decodes best in each model, with the best control's number
-    where that is not below it, and which factors an earlier block decodes better, by at least 0.02,
+    """Write which factors the last layer decodes best in each model, of those that it decodes
+    better than the controls, and which factors an earlier block decodes better, by at least 0.02,
     than the last layer; the best control's numbers once.
     Last come the factors that do not vary, and are not decoded."""
     frame = results["factors"]
@@ -40,7 +40,8 @@ def sentences(results: Results) -> tuple[str, ...]:
         ends.append(f"of the controls, any block, {best}")
     if not lost:
         ends.append("no earlier block tells clearly more")
-    written = f"The last layer tells best of the scene: {'; '.join(ends)}."
+    beyond = ", beyond the controls" if controls else ""
+    written = f"The last layer tells best of the scene{beyond}: {'; '.join(ends)}."
     told = [written]
     if lost:
         told.append(f"An earlier block tells more than the last layer: {'; '.join(lost)}.")
@@ -54,21 +55,17 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def _write_end(name: str, rows: pd.DataFrame, controls: ByFactor) -> str:
-    """Write which factors the last layer of one model decodes best, and where a control has more or
-    is not told apart from it."""
+    """Write which factors the last layer of one model decodes best, of those that no control
+    decodes as well."""
     last = _index_by_factor(rows[rows["last"]])
-    top = sorted(last, key=lambda factor: -last[factor]["decoded"])[:NAMED]
-
-    def beside(factor: str) -> str:
-        control = controls.get(factor)
-        if control is None:
-            return ""
-        gain = subtract_unpaired(_read(last[factor]), _read(control))
-        if gain.find_side() == "more":
-            return ""
-        return f" (not beyond {control['model']}, {spell_level(control['decoded'])})"
-
-    told = ", ".join(f"{factor} {spell(_read(last[factor]))}{beside(factor)}" for factor in top)
+    beyond = [
+        factor
+        for factor in last
+        if factor not in controls
+        or subtract_unpaired(_read(last[factor]), _read(controls[factor])).find_side() == "more"
+    ]
+    top = sorted(beyond, key=lambda factor: -last[factor]["decoded"])[:NAMED]
+    told = ", ".join(f"{factor} {spell(_read(last[factor]))}" for factor in top) or "nothing"
     return f"{name} ({name_pooling_in(rows, str(rows.pooling.iloc[0]))}) {told}"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from sslens.report.writing.numbers import compare, spell, spell_count, spell_level
+from sslens.report.writing.numbers import compare, spell, spell_count
 from sslens.statistics.estimate import Estimate
 from sslens.table import Results
 
@@ -38,24 +38,16 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def _write_model(name: str, rows: pd.DataFrame) -> str:
-    """Write what a model's neighbours share, and what varies among them."""
+    """Write what a model's neighbours share, more than those of the best control, and what varies
+    among them."""
     ordered = rows.sort_values("spread", kind="stable").to_dict("records")
-    least = ", ".join(
-        f"{row['quantity']} {spell(_read(row))}{_write_held_by_control(row)}"
-        for row in ordered[:NAMED]
-    )
+    beyond = [row for row in ordered if not row["over_control_high"] >= 0]  # or no control
+    named = ", ".join(f"{row['quantity']} {spell(_read(row))}" for row in beyond[:NAMED])
+    least = named or "nothing beyond the controls"
     free = [str(row["quantity"]) for row in ordered[NAMED:] if _read(row).high >= FREE]
     if not free:
         return f"{name} least in {least}"
     return f"{name} least in {least}; freely in {', '.join(free[::-1][:NAMED])}"
-
-
-def _write_held_by_control(row: Mapping[Hashable, Any]) -> str:
-    """Write that a control's neighbours share a quantity as much or more, if a model's are not
-    shown to share it more."""
-    if not row["over_control_high"] >= 0:  # no control, or beyond it
-        return ""
-    return f" (not beyond {row['against']}, {spell_level(row['spread'] - row['over_control'])})"
 
 
 def _write_gain(name: str, rows: pd.DataFrame) -> str:
