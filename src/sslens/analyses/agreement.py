@@ -208,6 +208,7 @@ def relate(models: Models, a: str, b: str) -> str:
     "JE with REC"; it is empty if a family is not known.
 
     >>> from sslens.comparisons.inputs import ModelInfo
+    >>> from sslens.models.about import About
     >>> dino, mae = About("JE", "dino", "vit"), About("REC", "mae")
     >>> members = [ModelInfo(*one) for one in (("a", False, dino), ("b", False, dino))]
     >>> copy = ModelInfo("copy", about=dino, copy_of="a")

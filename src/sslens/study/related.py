@@ -147,6 +147,7 @@ def describe_copies(models: Models) -> list[str]:
     Args:
         models: the models of a study, with the copies among them marked (`copies.mark_copies`).
 
+    >>> from sslens.models.about import About
     >>> mae = About("REC", "mae")
     >>> copy = ModelInfo("mae in bfloat16", about=mae, copy_of="mae")
     >>> describe_copies(Models((ModelInfo("mae", about=mae), copy)))[0][:52]
