@@ -341,7 +341,7 @@ def test_cards(folder: Path, screen: Mapping[str, Any]) -> None:
         if not replaces:
             name, ends = ("usual_accuracy", ("usual_low", "usual_high"))
         best[card["title"]] = row[name]
-        check(card["use"].split(": ")[1], triple(row, name, ends), names)
+        check(card["use"].rpartition(": ")[2], triple(row, name, ends), names)
         place = "" if replaces else "usual_"
         assert f", {row[place + 'tap']}" in card["use"], card
         if np.isnan(over[0]):

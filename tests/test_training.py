@@ -699,4 +699,4 @@ def test_torchrun_trains_as_one_process_and_is_stopped(undisturbed: Path, tmp_pa
     assert log(tmp_path, "step") == list(range(1, step + 1))
     np.testing.assert_allclose(log(tmp_path), log(undisturbed)[:step], rtol=0, atol=1e-4)
     assert main(arguments(tmp_path, "--resume")) == 0
-    alike(tmp_path, undisturbed, tolerance=1e-4)
+    alike(tmp_path, undisturbed, tolerance=3e-4)

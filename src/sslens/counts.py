@@ -1,6 +1,8 @@
 """Counts of things, in words."""
 
+import operator
 import re
+from typing import SupportsIndex
 
 #: ends of nouns with the ends of their plurals; all others take an s
 _PLURALS = (
@@ -12,11 +14,11 @@ _PLURALS = (
 _SINGULAR = {"are": "is", "were": "was", "have": "has", "had": "had"}
 
 
-def spell_count(count: int, noun: str = "", verb: str = "") -> str:
+def spell_count(count: SupportsIndex, noun: str = "", verb: str = "") -> str:
     """Format a count with commas between thousands, and what is counted.
 
     Args:
-        count: the number.
+        count: the number, which may be one of an array.
         noun: what is counted, of one.
         verb: what they do, of several.
 
@@ -25,9 +27,10 @@ def spell_count(count: int, noun: str = "", verb: str = "") -> str:
     >>> spell_count(2, "class"), spell_count(0, "category"), spell_count(1, "image", "are")
     ('2 classes', '0 categories', '1 image is')
     """
-    things = plural(noun) if noun and count != 1 else noun
-    does = _SINGULAR.get(verb, f"{verb}s") if verb and count == 1 else verb
-    return " ".join(filter(None, (f"{count:,}", things, does)))
+    number = operator.index(count)
+    things = plural(noun) if noun and number != 1 else noun
+    does = _SINGULAR.get(verb, f"{verb}s") if verb and number == 1 else verb
+    return " ".join(filter(None, (f"{number:,}", things, does)))
 
 
 def plural(noun: str) -> str:
