@@ -383,6 +383,13 @@ def test_sentences_say_what_is_left_of_families_and_pairs(pixels: np.ndarray) ->
     said = sentences("cka-blocks", results)
     assert said[0].startswith("JE models with each other (JE: dino and moco; REC: mae)")
     assert "; when the pixels are regressed out " in said[0]
+    own = results["families"].query("model_b == 'JE'").iloc[0]
+    assert (own.depths, own.depths_left) == (2, 1)
+    by_depth = results["families-by-depth"].query("model_b == 'JE'")
+    assert own.difference == pytest.approx(by_depth.difference.mean())
+    assert own.there == pytest.approx(by_depth.difference.iloc[0])  # where both are defined
+    assert own.deconfounded_difference == pytest.approx(by_depth.deconfounded_difference.iloc[0])
+    assert f"(at 1 of 2 depths, with the pixels {own.there:+.2f} there)" in said[0]
     pair = next(one for one in said if one.startswith("mae and dino"))
     assert "when the pixels are regressed out (at 1 of 2 depths)" in pair
     assert "random" not in " ".join(said)

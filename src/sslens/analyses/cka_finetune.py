@@ -9,7 +9,7 @@ import pandas as pd
 
 from sslens.comparisons import families, pairs, panels, roles, tuned
 from sslens.comparisons.beside import add_deconfounded, make_rows_with_deconfounded, merge
-from sslens.comparisons.contrasts import BETWEEN, subtract_kind
+from sslens.comparisons.contrasts import BETWEEN, MEAN, subtract_kind
 from sslens.comparisons.ends import Ends, compare_end, list_thirds
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import (
@@ -61,9 +61,9 @@ TABLES = {
     "fine-tuned": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
     "beyond-control": (*_PAIR, "rise", "low", "high", *DIFFERENCE, "minibatches"),
     "ends": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
-    "families": add_deconfounded((*_FAMILY, *BETWEEN, "minibatches")),
-    "families-ends": add_deconfounded((*_FAMILY, *BETWEEN, "minibatches")),
-    "families-thirds": add_deconfounded((*_FAMILY, "part", *BETWEEN, "minibatches")),
+    "families": add_deconfounded((*_FAMILY, *MEAN, "minibatches")),
+    "families-ends": add_deconfounded((*_FAMILY, *MEAN, "minibatches")),
+    "families-thirds": add_deconfounded((*_FAMILY, "part", *MEAN, "minibatches")),
     "families-rise-by-type": (*_FAMILY, *BETWEEN, "together", "minibatches"),
     "families-beyond-control": (
         *_FAMILY,

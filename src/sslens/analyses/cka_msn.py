@@ -153,8 +153,9 @@ def _compare_with(
     if tuned:
         row = {column: value for column, value in row.items() if column not in TRAININGS}
     yield "families", near_names | row
-    if contrast.outside is not None:
-        yield "families", far_names | make_cka_columns(contrast.outside.mean())
+    far = contrast.means()[1]
+    if far is not None:
+        yield "families", far_names | make_cka_columns(far)
 
 
 def draw(results: Results) -> Figure:

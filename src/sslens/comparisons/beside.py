@@ -20,6 +20,7 @@ RENAMED = {
     "trainings_high": "deconfounded_trainings_high",
     "left": "left",
     "depths_left": "depths_left",
+    "depths": "depths_left",
 }
 #: columns of numbers that say what a row is about, beside all texts
 PLACES = ("depth", "distance")

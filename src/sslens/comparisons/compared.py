@@ -57,6 +57,15 @@ class Pair:
         return self.cells[self.same_cells]
 
     @property
+    def there(self) -> "Pair | None":
+        """The same two models at the cells alone at which deconfounded CKA is defined; None without
+        deconfounded CKA."""
+        if self.deconfounded is None:
+            return None
+        cells = self.cells.where(np.asarray(np.isfinite(self.deconfounded.cells.value)))
+        return replace(self, cells=cells, deconfounded=None, null=None)
+
+    @property
     def same_cells(self) -> Int[np.ndarray, " point"]:
         """The numbers of the cells of `same`."""
         columns = len(self.taps[1])

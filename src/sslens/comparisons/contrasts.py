@@ -12,6 +12,7 @@ from sslens.comparisons.inputs import Models
 from sslens.comparisons.pairs import (
     CKA,
     DIFFERENCE,
+    THERE,
     Pair,
     Pairs,
     Row,
@@ -24,6 +25,9 @@ from sslens.statistics.sampled import Sampled, average
 
 #: the columns of a difference, with its interval over images and then over trainings too
 BETWEEN = (*CKA, *DIFFERENCE, *TRAININGS)
+#: the same of a mean over depths, with the number of these, and with the difference at those depths
+#: at which the deconfounded one is defined
+MEAN = (*BETWEEN, "depths", *THERE)
 
 
 @final
@@ -37,11 +41,14 @@ class PairContrast:
         inside: mean CKA of the first pairs.
         outside: mean CKA of the other pairs; None if nothing is subtracted.
         alone: the difference with each objective represented by each of its trainings in turn.
+        there: the difference over the cells alone at which deconfounded CKA is defined; None where
+            it is defined at all cells, or of pairs that are deconfounded themselves.
     """
 
     inside: Sampled
     outside: Sampled | None
     alone: Alone
+    there: Sampled | None = None
 
     @classmethod
     def of(
@@ -79,11 +86,19 @@ class PairContrast:
             values = {(pair.a, pair.b): look_up(pair) for pair in group}
             return trainings.average_over_objectives(models, values, average)
 
+        def average_there(group: Sequence[Pair]) -> Sampled:
+            values = {(one.a, one.b): pick(one.there) for one in group if one.there is not None}
+            return trainings.average_over_objectives(models, values, average)
+
         first, second = choose(sides)
+        there = None
+        if any(map(_is_partly_defined, (*first, *second))):
+            there = average_there(first) - average_there(second) if second else average_there(first)
         return cls(
             average_pairs(first),
             average_pairs(second) if second else None,
             trainings.measure_alone(models, sides, measure),
+            there,
         )
 
     @property
@@ -91,8 +106,14 @@ class PairContrast:
         """The difference at each place."""
         return self.inside if self.outside is None else self.inside - self.outside
 
+    def means(self) -> tuple[Sampled, Sampled | None]:
+        """The means of both groups over the places at which both are defined."""
+        fine = np.asarray(np.isfinite(self.difference.value))
+        other = None if self.outside is None else self.outside.where(fine).mean()
+        return self.inside.where(fine).mean(), other
+
     def row(self, less: str, together: int = 1) -> Row:
-        """Make the columns `BETWEEN` of the mean over all places at which both are defined.
+        """Make the columns `MEAN` of the mean over all places at which both are defined.
 
         Args:
             less: the name of what is subtracted.
@@ -108,8 +129,12 @@ class PairContrast:
             for side, objectives in self.alone.items()
         }
         images = estimate_value(mean)
+        where: Row = {"depths": int(fine.sum())} if self.difference.value.ndim else {}
+        if self.there is not None and not np.array_equal(self.there.value, self.difference.value):
+            where |= estimate_value(self.there.mean()).columns(THERE[0], ends=THERE[1:])
         return (
-            make_cka_columns(self.inside.mean())
+            make_cka_columns(self.means()[0])
+            | where
             | make_difference_columns(less, images.value, images.low, images.high)
             | trainings.fill_trainings(images, alone, together=together)
         )
@@ -124,6 +149,12 @@ class PairContrast:
             row |= make_difference_columns(less, float(value), float(low[k]), float(high[k]))
             images = estimate_value(difference[k])
             yield row | trainings.fill_trainings(images, self.alone, k, max(1, together))
+
+
+def _is_partly_defined(pair: Pair) -> bool:
+    """Whether deconfounded CKA is defined for some cells of a pair alone."""
+    beside = pair.deconfounded
+    return beside is not None and not np.isfinite(beside.cells.value).all()
 
 
 def _average_places(values: np.ndarray) -> np.ndarray:

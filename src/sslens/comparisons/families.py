@@ -6,10 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from sslens.comparisons import trainings
-from sslens.comparisons.contrasts import BETWEEN, PairContrast, estimate_value
+from sslens.comparisons.contrasts import BETWEEN, MEAN, PairContrast, estimate_value
 from sslens.comparisons.inputs import Models
+from sslens.comparisons.pairs import (
+    THERE,
+    Pair,
+    Pairs,
+    Row,
+    make_cka_columns,
+    make_difference_columns,
+)
 from sslens.comparisons.pairs import UNITS as CKA_UNITS
-from sslens.comparisons.pairs import Pair, Pairs, Row, make_cka_columns, make_difference_columns
 from sslens.comparisons.roles import JE, REC, is_cnn, list_names, list_pretrained
 from sslens.comparisons.trainings import Sides
 from sslens.statistics.sampled import Sampled, average
@@ -20,10 +27,10 @@ FAMILIES = ("model_a", "model_b", "pairs", "members", "tokens", "kind")
 #: at each depth (whose intervals hold at once); of two trainings of one objective less that of JE
 #: with JE; and which models the families have
 TABLES: Mapping[str, tuple[str, ...]] = {
-    "families": (*FAMILIES, *BETWEEN, "minibatches"),
-    "families-all-pairs": (*FAMILIES, *BETWEEN, "minibatches"),
+    "families": (*FAMILIES, *MEAN, "minibatches"),
+    "families-all-pairs": (*FAMILIES, *BETWEEN, *THERE, "minibatches"),
     "families-by-depth": (*FAMILIES, "depth", *BETWEEN, "together", "minibatches"),
-    "families-ceilings": (*FAMILIES, *BETWEEN, "minibatches"),
+    "families-ceilings": (*FAMILIES, *BETWEEN, "depths", "minibatches"),
     "family-members": ("family", "model", "objective"),
 }
 UNITS = {
@@ -130,7 +137,7 @@ def compare_cka_of_families(models: Models, pairs: Pairs) -> Iterator[tuple[str,
     every = PairContrast.of(models, sides, choose, lambda pair: pair.cells.mean())
     for table, contrast in (("families", same), ("families-all-pairs", every)):
         yield table, own | contrast.row(against)
-        yield table, other | make_cka_columns(contrast.outside.mean())  # type: ignore[union-attr]
+        yield table, other | make_cka_columns(contrast.means()[1])  # type: ignore[arg-type]
     for depth, row in zip(grid, same.rows(against), strict=True):
         yield "families-by-depth", own | {"depth": depth} | row
     for k, depth in enumerate(grid):
@@ -163,9 +170,11 @@ def _compare_ceilings(
     names = name_families(pairs, "one objective", "another training", len(seconds), members)
     for less, value in ((f"{JE} · {JE}", families.inside), (f"{JE} · {REC}", families.outside)):
         if value is not None:
+            fine = np.asarray(np.isfinite((ceiling - value).value))
             estimate = estimate_value((ceiling - value).mean())
-            difference = make_difference_columns(less, estimate.value, estimate.low, estimate.high)
-            yield "families-ceilings", names | make_cka_columns(ceiling.mean()) | difference
+            row = make_difference_columns(less, estimate.value, estimate.low, estimate.high)
+            row |= make_cka_columns(ceiling.where(fine).mean()) | {"depths": int(fine.sum())}
+            yield "families-ceilings", names | row
 
 
 def average_same(pairs: Sequence[Pair]) -> Sampled:

@@ -71,13 +71,25 @@ UNITS = {
         "share 1 - r² of a tap's squared Gram that the pixels do not explain: of the two taps the"
         " smaller one, and its mean where many pairs of taps are averaged"
     ),
-    "depths_left": "pairs of taps at the same depth whose deconfounded CKA is defined",
+    "depths": "depths over which the difference is averaged",
+    "depths_left": (
+        "pairs of taps at the same depth whose deconfounded CKA is defined; of families, depths"
+        " over which the deconfounded difference is averaged"
+    ),
+    "there": (
+        "the difference at the depths alone at which the deconfounded one is defined; empty where"
+        " these are all"
+    ),
+    "there_low": "lower end of its 95 % interval",
+    "there_high": "upper end",
 }
 CKA = ("cka", "low", "high")
 DIFFERENCE = ("less", "difference", "difference_low", "difference_high")
 #: the columns of deconfounded CKA, as `CKA` and `DIFFERENCE` are of CKA
 DECONFOUNDED = ("deconfounded", "deconfounded_low", "deconfounded_high")
 DECONFOUNDED_DIFFERENCE = tuple(f"deconfounded_{name}" for name in DIFFERENCE[1:])
+#: the difference at the depths at which the deconfounded one is defined, where these are not all
+THERE = ("there", "there_low", "there_high")
 PAIR = ("model_a", "model_b", "control", "tokens", "kind")
 TAPS = ("tap_a", "tap_b", "depth_a", "depth_b")
 _CELLS = ("deconfounded", "left", "minibatches")

@@ -59,7 +59,24 @@ def make_beyond_part(row: Mapping[str, Any], label: str) -> Part | None:
     if not pd.notna(columns.get("difference")):
         return None
     names = {name: row[name] for name in ("model_a", "model_b", "less", "minibatches")}
+    where = tell_depths(row)
+    label = f"{label.removesuffix(',')}{where}{',' * label.endswith(',')}" if where else label
     return make_cka_part({**row, **columns, **names}, label)
+
+
+def tell_depths(row: Mapping[str, Any]) -> str:
+    """Say at how many depths a row's difference with the pixels' Gram regressed out is defined, and
+    what the difference is at these without that; empty where it is defined at all of them.
+
+    >>> tell_depths({"depths": 6, "depths_left": 5, "there": 0.02134})
+    ' (at 5 of 6 depths, with the pixels +0.02 there)'
+    """
+    if pd.isna(row.get("there")):
+        return ""
+    with_them = f"with the pixels {row['there']:+.2f} there"
+    if pd.isna(row.get("depths")):  # a mean over all pairs of taps
+        return f" (where it is defined, {with_them})"
+    return f" (at {row['depths_left']:.0f} of {row['depths']:.0f} depths, {with_them})"
 
 
 def list_beyond(rows: Iterable[Mapping[str, Any]], label: str = "pixels regressed out") -> Beside:

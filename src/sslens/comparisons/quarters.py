@@ -17,12 +17,14 @@ from sslens.comparisons.families import (
     name_families,
 )
 from sslens.comparisons.inputs import Models
-from sslens.comparisons.pairs import Pair, Pairs, Row, make_cka_columns
+from sslens.comparisons.pairs import THERE, Pair, Pairs, Row, make_cka_columns
 from sslens.comparisons.roles import JE, REC
 from sslens.comparisons.trainings import Sides
 from sslens.statistics.sampled import Sampled, average
 
-TABLES: Mapping[str, tuple[str, ...]] = {"families-quarters": (*FAMILIES, *BETWEEN, "minibatches")}
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "families-quarters": (*FAMILIES, *BETWEEN, *THERE, "minibatches")
+}
 #: what the CKA with the first half is held against
 LESS = "with the second half"
 
@@ -52,7 +54,7 @@ def compare_quarters(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
         if not chosen:
             continue
         halves = {(pair.a, pair.b): average_halves(pair, firsts) for pair in chosen}
-        contrast = PairContrast.of(models, sides, choose, partial(_subtract_halves, halves))
+        contrast = PairContrast.of(models, sides, choose, partial(_subtract_halves, firsts))
         near = {names: half[0] for names, half in halves.items()}
         names = name_families(
             pairs,
@@ -65,10 +67,8 @@ def compare_quarters(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
         yield "families-quarters", names | contrast.row(LESS) | make_cka_columns(first)
 
 
-def _subtract_halves(
-    halves: Mapping[tuple[str, str], tuple[Sampled, Sampled]], pair: Pair
-) -> Sampled:
-    near, far = halves[pair.a, pair.b]
+def _subtract_halves(firsts: Sequence[str], pair: Pair) -> Sampled:
+    near, far = average_halves(pair, firsts)
     return near - far
 
 

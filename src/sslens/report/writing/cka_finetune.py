@@ -8,11 +8,12 @@ import pandas as pd
 from sslens.analyses.cka_finetune import DRAWN
 from sslens.comparisons.pairs import read_cka, read_contrast
 from sslens.comparisons.panels import list_tokens_in
-from sslens.comparisons.parts import find_row, find_rows
+from sslens.comparisons.parts import find_row, find_rows, make_beyond_part, tell_depths
 from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.report.writing.families import write_disagreements, write_scope
 from sslens.report.writing.left_over import name_recipes
 from sslens.report.writing.numbers import compare, spell, spell_level
+from sslens.report.writing.similarity import REGRESSED
 from sslens.statistics.estimate import SMALLEST
 from sslens.table import Results
 
@@ -81,7 +82,12 @@ def _write_end(row: Mapping[str, Any]) -> str:
     contrast = read_contrast(row)
     level = read_cka(row).value - contrast.difference.value
     other = f"fine-tuned random weights ({row['less']}, {spell_level(level)})"
-    return f"its end is {compare(contrast.difference, other, more='above', less='below')}"
+    sentence = f"its end is {compare(contrast.difference, other, more='above', less='below')}"
+    beyond = make_beyond_part(row, "") if "deconfounded_difference" in row else None
+    if beyond is None:
+        return sentence
+    left = compare(beyond.contrast.difference, "theirs", more="above", less="below")
+    return f"{sentence}; {REGRESSED} it is {left}{tell_depths(row)}"
 
 
 def _write_change(results: Results, row: Mapping[str, Any]) -> str:

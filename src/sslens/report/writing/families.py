@@ -5,7 +5,7 @@ from typing import Any
 
 from sslens.comparisons.pairs import read_cka, read_contrast
 from sslens.comparisons.parting import Parting, Point
-from sslens.comparisons.parts import find_rows, make_beyond_part
+from sslens.comparisons.parts import find_rows, make_beyond_part, tell_depths
 from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.comparisons.trainings import read_over_trainings
 from sslens.counts import spell_count
@@ -74,7 +74,7 @@ def write_families(results: Results, tokens: str, kind: str) -> str | None:
     beyond = make_beyond_part(own, "")
     if beyond is not None:
         against = compare(beyond.contrast.difference, f"{JE} with {REC}")
-        sentence += f"; {REGRESSED} {against}"
+        sentence += f"; {REGRESSED} {against}{tell_depths(own)}"
     points = find_rows(results, "families-by-depth", tokens=tokens, kind=kind, model_b=JE)
     return f"{sentence}{write_parting(Parting.of(points))}."
 
