@@ -319,7 +319,7 @@ def test_one_order_and_one_choice_of_features_everywhere() -> None:
     ]
     screen = front({"cka-blocks": blocks(), "knn-depth": knn(made)})
     (best,) = [one for one in screen.answers if one.question == BEST]
-    assert best.names == "mae or dino, which are not told apart; mae is above msn"
+    assert best.names == "mae or dino, not told apart; mae is above msn"
     assert "+3.0 points [" in best.effect  # 52 less 49, though dino is preferred by what chooses
     assert "+2.0 points [" in best.effect
     assert "over raw pixels (the interval holds 0)" in best.effect
@@ -357,7 +357,7 @@ def test_all_models_that_are_not_told_apart_are_named() -> None:
     (best,) = [one for one in front({"knn-depth": knn(made)}).answers if one.question == BEST]
     named = "mae, mae 1 or dino"
     nor = "nor from random #0 (untrained)"
-    assert best.names == f"{named}, which are not told apart, {nor}; mae is above msn"
+    assert best.names == f"{named}, not told apart, {nor}; mae is above msn"
     assert write_choice(read_choices(knn(made)["choices"])).startswith(
         f"Not told apart, {nor}, on 400 images: {named}, +1.0 points ["
     )
@@ -494,7 +494,7 @@ def test_each_is_held_against_the_first_on_the_same_images() -> None:
     assert 0 < table.first_over_low["random-ft"] < expected.low  # it holds with the others at once
     answer = write_separation(read_choices(knn(made)["choices"]), "")
     assert answer.names == (
-        "ft or dino, which are not told apart, nor from random #1 (untrained);"
+        "ft or dino, not told apart, nor from random #1 (untrained);"
         " ft is above random-ft and random #0 (untrained)"
     )
     # that one model is below tells nothing of an untrained one
@@ -700,6 +700,21 @@ def test_low_likeness_is_no_likeness_and_undecided_has_its_reason() -> None:
     (parting,) = [one for one in screen.answers if one.question == APART]
     assert parting.word == "undecided"
     assert parting.effect.endswith("(there are too few minibatches)")
+
+
+@pytest.mark.parametrize(("holding", "shown"), [(4, []), (2, ["C7", "C8", "C13"])])
+def test_undecided_claims_are_listed_where_enough_others_are_shown(
+    holding: int, shown: list[str]
+) -> None:
+    """They take the room of an answer only where fewer than six others have something to say."""
+    held = [verdict(f"c{number}", 0.1) for number in (1, 3, 5, 6)[:holding]]
+    open_ones = [verdict(f"c{number}", -0.1) for number in (7, 8, 13)]
+    results = {"cka-blocks": blocks(), "knn-depth": knn(USUAL)}
+    screen = front(results, [verdict("c2", 0.1), *held, *open_ones])
+    undecided = [one.label for one in screen.answers if one.label and one.word == "undecided"]
+    assert undecided == shown
+    expected = "C7; C8; C13, under “More answers”" if not shown else "C7; C8; C13"
+    assert screen.undecided == f"Undecided: {expected}."
 
 
 @pytest.mark.parametrize("several", [3, 30])

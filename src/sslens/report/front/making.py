@@ -28,6 +28,7 @@ from sslens.report.front.questions import (
     answer_questions,
 )
 from sslens.report.front.screen import (
+    ENOUGH_ANSWERS,
     MOST_ANSWERS,
     MOST_CARDS,
     Answer,
@@ -170,9 +171,14 @@ def _say_scope(answers: Sequence[Answer]) -> tuple[list[Answer], str]:
 
 
 def _choose(answers: Sequence[Answer], kept: Sequence[str]) -> list[Answer]:
-    """Choose at most eight answers: the strongest, with those to the questions `kept` for sure."""
+    """Choose at most eight answers: the strongest, with those to the questions `kept` for sure;
+    claims that are undecided only where fewer than six others are there."""
     sure = [one for one in answers if one.question in kept][:MOST_ANSWERS]
-    rest = [one for one in answers if one not in sure][: MOST_ANSWERS - len(sure)]
+    rest = [one for one in answers if one not in sure]
+    told = [one for one in rest if not one.label or one.word != "undecided"]
+    if len(sure) + len(told) >= ENOUGH_ANSWERS:
+        rest = told
+    rest = rest[: MOST_ANSWERS - len(sure)]
     return [one for one in answers if one in sure or one in rest]
 
 

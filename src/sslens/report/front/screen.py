@@ -8,6 +8,8 @@ from sslens.counts import spell_count
 
 #: answers and cards that the first screen holds at most
 MOST_ANSWERS, MOST_CARDS = 8, 4
+#: answers beside which the first screen only lists the claims that are undecided
+ENOUGH_ANSWERS = 6
 
 
 @final

@@ -80,7 +80,7 @@ def _write_standing(first: Choice, standing: Standing) -> str:
     named = _name_near(first.model, [one.model for one in standing.near])
     controls = _name_controls(standing.near_controls)
     if standing.near:
-        told = f"{named}, which are not told apart{f', nor from {controls}' if controls else ''}"
+        told = f"{named}, not told apart{f', nor from {controls}' if controls else ''}"
     elif controls:
         told = f"{named}, not told apart from {controls}"
     else:

@@ -24,6 +24,8 @@ from sslens.statistics.verdicts import Part, Verdict
 DECIDED = ("holds", "contradicted")
 #: names that a sentence lists; of more it says how many there are
 LISTED = 4
+#: undecided claims below the first screen that are named in words
+SPELT = 2
 #: what the name of a difference says where the pixels' Gram is regressed out
 WITHOUT_PIXELS = "pixels regressed out"
 #: the scope of an answer that rests on images alone, and how it is said once for all
@@ -341,7 +343,8 @@ def write_undecided(
     Args:
         answers: all answers.
         not_run: why, by the label of a claim or the question.
-        more: those of the answers that are not on the first screen; a few are named in words.
+        more: those of the answers that are not on the first screen; one or two are named in
+            words, of more it is said where they are.
 
     >>> nine, ten = (Answer(f"Is {k} so?", "undecided", "", "", label=f"C{k}") for k in (9, 10))
     >>> write_undecided([nine, ten], {"C4": "no CNN"}, [ten])
@@ -351,12 +354,13 @@ def write_undecided(
     undecided = [
         one for one in answers if one.word.startswith("undecided") and (one.label or one in more)
     ]
-    spelt = sum(one in more for one in undecided) <= LISTED
+    folded = sum(one in more for one in undecided)
+    spelt = folded <= SPELT
     names = [
         one.label if one.label and not (spelt and one in more) else _name_question(one)
         for one in undecided
     ]
-    named = "; ".join(names).replace("?;", "?")
+    named = "; ".join(names).replace("?;", "?") + ("" if spelt else ", under “More answers”")
     lines = [f"Undecided: {named}{'' if named.endswith('?') else '.'}"] if names else []
     listed = [name if name[:1] == "C" else f"{name} ({why})" for name, why in not_run.items()]
     return " ".join([*lines, *([f"Not run: {', '.join(listed)}."] if listed else [])])
