@@ -31,6 +31,7 @@ from sslens.probes.dense import DenseProbe, fit_dense
 from sslens.probes.dense_knn import segment_nearest
 from sslens.probes.overlap import score_patches
 from sslens.probes.patches import PatchLabels, count_labels
+from sslens.processes import fast_products
 
 Maps = list[torch.Tensor]
 
@@ -102,6 +103,7 @@ def fit(maps: Maps, labels: PatchLabels, kept: int, device: str) -> None:
     )
 
 
+@fast_products()  # as a command does
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -161,6 +161,7 @@ def test_ties_go_to_the_lower_row_whatever_the_groups(
     )
     for groups in ((), (1,), (2,), (4, 2), (9, 4, 2), (32,)):
         monkeypatch.setattr(nearest, "GROUPS", groups)
+        monkeypatch.setattr(nearest, "GROUPS_EACH", 1)
         rows, found = nearest._top(cosines, k)
         expected = np.lexsort((np.broadcast_to(np.arange(203), cosines.shape), -cosines.numpy()))[
             :, :k
@@ -412,14 +413,14 @@ def test_no_queries_have_no_neighbours() -> None:
 def test_both_libraries_products_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, queries = drawn(0, 300), drawn(1, 50)
     found = []
-    for amd in (True, False):
-        monkeypatch.setattr(nearest, "_amd", lambda amd=amd: amd)
+    for numpys in (True, False):
+        monkeypatch.setattr(nearest, "_gains_by_numpy", lambda numpys=numpys: numpys)
         found.append(neighbours(queries, bank, 7))
     assert torch.equal(found[0][0], found[1][0])
     torch.testing.assert_close(found[0][1], found[1][1], rtol=0, atol=1e-6)
 
 
 def test_a_product_off_the_cpu_is_torchs_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nearest, "_amd", lambda: True)
+    monkeypatch.setattr(nearest, "_gains_by_numpy", lambda: True)
     x, out = torch.empty(2, 3, device="meta"), torch.empty(2, 2, device="meta")
     assert nearest._mm(x, x.T, out) is out

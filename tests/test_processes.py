@@ -14,9 +14,9 @@ MATMUL = processes.ONEDNN.matmul
 @pytest.fixture(autouse=True)
 def anew() -> Iterator[None]:
     """What is known of the processor is found out anew."""
-    processes._gains_by_onednn.cache_clear()
+    processes.gains_by_onednn.cache_clear()
     yield
-    processes._gains_by_onednn.cache_clear()
+    processes.gains_by_onednn.cache_clear()
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **cpu: bool) -> None:
@@ -53,7 +53,7 @@ def test_other_processors_and_rounded_products_are_left(monkeypatch: pytest.Monk
     pretend(monkeypatch, sse4a=True, avx512_f=True)  # Zen 4
     with fast_products() as taken:
         assert not taken
-    processes._gains_by_onednn.cache_clear()
+    processes.gains_by_onednn.cache_clear()
     pretend(monkeypatch, sse4a=True, avx512_f=True, avx512_vp2intersect=True)
     monkeypatch.setattr(processes, "_is_exact", lambda multiply: False)
     with fast_products() as taken:

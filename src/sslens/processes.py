@@ -110,7 +110,7 @@ def fast_products() -> Iterator[bool]:
     """
     matmul = ONEDNN.matmul
     given = matmul.fp32_precision
-    taken = given == "none" and _gains_by_onednn()
+    taken = given == "none" and gains_by_onednn()
     try:
         if taken:
             matmul.fp32_precision = "bf16"
@@ -121,7 +121,7 @@ def fast_products() -> Iterator[bool]:
 
 
 @functools.cache
-def _gains_by_onednn() -> bool:
+def gains_by_onednn() -> bool:
     """Whether oneDNN multiplies float32 faster here than MKL does, and without rounding it."""
     if not ONEDNN.is_available() or not _is_zen5(torch.cpu.get_capabilities()):
         return False

@@ -2,7 +2,7 @@
 row.
 
 On a CPU each core has blocks of queries of its own. The product is written into memory that is kept
-from block to block: new memory for each costs time (`bench/knn.py`). Of every 64 cosines of a row
+from block to block: new memory for each costs time (`bench/knn.py`). Of every 32 cosines of a row
 only the largest is looked at first: the k nearest lie in the k groups with the largest maxima.
 """
 
@@ -19,17 +19,19 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from sslens.cores import one_each
+from sslens.processes import fast_products, gains_by_onednn
 
-#: queries and rows of a bank; a core holds their cosines at a time: 134 MB
-QUERIES, ROWS = 1024, 2**15
+#: queries and rows of a bank; a core holds their cosines at a time: 67 MB
+QUERIES, ROWS = 512, 2**15
 #: rows of a bank that a CPU multiplies with at a time: a product is written in several passes,
 #: which stay in its cache
 AT_A_TIME = 2**13
 #: numbers between two queries' cosines beside those: rows a power of two apart would share few
 #: places of a cache
 APART = 16
-#: cosines of which the largest is looked at first, and then among those that were looked into
-GROUPS = (64, 8)
+#: cosines of which the largest is looked at first, and then among those that were looked into; only
+#: where there are at least so many groups for each of the k nearest
+GROUPS, GROUPS_EACH = (32, 8), 2
 #: columns by which rows that may be equal are found
 LOOKED_AT = 16
 
@@ -60,6 +62,7 @@ class Bank:
             unit = unit[torch.from_numpy(firsts).to(unit.device)]
         self.unit = unit.contiguous()
 
+    @fast_products()
     def nearest(self, queries: Float[Tensor, "query dim"], k: int) -> Found:
         """Return the k rows with the largest cosine to each query, and these cosines; of equal
         cosines the lower row comes first."""
@@ -130,7 +133,7 @@ def _mm(
     if out.device.type != "cpu":
         return torch.mm(x, y, out=out)
     for some, into in zip(y.split(AT_A_TIME, 1), out.split(AT_A_TIME, 1), strict=True):
-        if _amd():
+        if _gains_by_numpy():
             np.matmul(x.numpy(), some.numpy(), out=into.numpy())
         else:
             torch.mm(x, some, out=into)
@@ -138,11 +141,11 @@ def _mm(
 
 
 @functools.cache
-def _amd() -> bool:
-    """Whether NumPy's product is faster than torch's, by 3 to 14 %: torch's is Intel's, made for
-    its own CPUs (`bench/knn.py`)."""
+def _gains_by_numpy() -> bool:
+    """Whether NumPy's product is faster than torch's, by 3 to 20 %: torch's is Intel's, made for
+    its own CPUs (`bench/knn.py`), where oneDNN does not take its place."""
     about = Path("/proc/cpuinfo")
-    return about.exists() and "AuthenticAMD" in about.read_text()
+    return about.exists() and "AuthenticAMD" in about.read_text() and not gains_by_onednn()
 
 
 def _top(cosines: Float32[Tensor, "query bank"], k: int) -> Found:
@@ -163,7 +166,8 @@ def _largest(
 ) -> tuple[Int64[Tensor, "query k"], Bool[Tensor, " query"]]:
     """The columns of the k largest, in any order, and whether others equal the last of them;
     `groups` are sizes to look by."""
-    if not groups or values.shape[1] // groups[0] <= k:
+    groups = [size for size in groups if values.shape[1] // size >= GROUPS_EACH * k]
+    if not groups:
         largest, places = values.topk(min(k + 1, values.shape[1]), dim=1)
         others = largest.shape[1] > k
         return places[:, :k], (largest[:, k - 1] == largest[:, -1]) if others else places[:, 0] < 0
