@@ -4,10 +4,14 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from sslens.processes import gains_by_onednn
+
 #: columns of a Gram's operand that are centred and multiplied at a time, two such parts a thread:
 #: with 32 images 0.5 MB, which stay in its cache; no power of two, with which all rows of a column
 #: would fall into one set of the cache (25 % slower)
 COLUMNS = 2064
+#: the same where oneDNN multiplies, which gains by wider parts (10 to 30 %)
+WIDER = 5160
 #: values of a Gram's operand that are centred and multiplied at a time on a GPU: 256 MB
 ELEMENTS = 2**26
 #: features that vary over images by less than this share of their size carry rounding only: float32
@@ -31,7 +35,8 @@ def centred_gram(
     """
     n, features = x.shape
     device = device or x.device
-    columns, parts = COLUMNS, 2 * torch.get_num_threads()
+    columns = WIDER if gains_by_onednn() else COLUMNS
+    parts = 2 * torch.get_num_threads()
     if device.type != "cpu":
         columns, parts = max(1, min(features, ELEMENTS // n)), 1
     parts = max(1, min(parts, features // columns))
