@@ -103,6 +103,27 @@ def test_another_study_is_refused_by_name_and_replaced_on_request(tmp_path: Path
         require_free(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["training", "files"])
+def test_a_study_replaces_no_training(kind: str, tmp_path: Path) -> None:
+    """What was trained may be what is compared; another training replaces it on request."""
+    OwnFiles(tmp_path).claim(kind, {})
+    OwnFiles(tmp_path).before(tmp_path / "last.safetensors").write_text("weights")
+    with pytest.raises(InputError) as refused:
+        claim_study(Study(("pixels",), "photos")).take(tmp_path, overwrite=True)
+    assert str(refused.value).endswith(": give another out.")
+    assert (tmp_path / "last.safetensors").read_text() == "weights"
+    OwnFiles(tmp_path).require(kind, {"seed": 1}, overwrite=True)
+
+
+@pytest.mark.parametrize("model", ["", "last.safetensors", "last.safetensors@branch=student"])
+def test_a_run_replaces_no_model_that_it_reads(model: str, tmp_path: Path) -> None:
+    OwnFiles(tmp_path).claim("training", {})
+    source = str(tmp_path / model)
+    with pytest.raises(InputError, match="is a model that the run reads"):
+        require_free(tmp_path, overwrite=True, models=("scenes_mae", source))
+    require_free(tmp_path, overwrite=True, models=("scenes_mae", f"{tmp_path}-other/{model}"))
+
+
 @pytest.mark.parametrize("names", [["../out.csv"], ["/etc/passwd"], [3], ["a", ""]])
 def test_a_list_that_leads_out_of_its_folder_is_refused(tmp_path: Path, names: Any) -> None:
     values = {"kind": "study", "asked": {}, "command": "", "files": names}

@@ -23,6 +23,10 @@ from sslens.whole_file import open_regular
 LIST = ".sslens.json"
 #: the word for files in a folder that nothing has claimed as a whole
 UNCLAIMED = "files"
+#: the word for the files of a training, whose weights took long and may be what is compared
+TRAINING = "training"
+#: what is replaced by its own kind alone
+KEPT = (TRAINING, UNCLAIMED)
 #: values of a setting that are shown where two studies differ, and characters of each
 SHOWN, WIDTH = 3, 60
 #: how the names of settings begin that are digests
@@ -188,7 +192,8 @@ class OwnFiles:
             kind: the word for what will be written, such as "study".
             asked: its settings, as plain JSON values.
             names: paths below the folder that will surely be written.
-            overwrite: whether the files of another study may be removed.
+            overwrite: whether the files of another study may be removed; those of a training only
+                for another training.
             older: what the folder holds where it was written before there were lists.
 
         Raises:
@@ -196,11 +201,14 @@ class OwnFiles:
         """
         self.require_folder()
         there = self.read() or older
-        if there is not None and not overwrite and not there.is_same(kind, asked):
-            raise InputError(
-                f"{self.folder} holds {there.explain(kind, asked)}",
-                mend="give another {out}, or replace that one's files with {overwrite=True}",
-            )
+        if there is not None and not there.is_same(kind, asked):
+            kept = there.kind in KEPT and there.kind != kind
+            replaced = "" if kept else ", or replace that one's files with {overwrite=True}"
+            if kept or not overwrite:
+                raise InputError(
+                    f"{self.folder} holds {there.explain(kind, asked)}",
+                    mend=f"give another {{out}}{replaced}",
+                )
         for name in names:
             self._require_own(name, there)
 

@@ -211,7 +211,9 @@ def _spell_setting(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
-def check_training(command: Any, learner: str, recipe: str | None, out: Path) -> None:
+def check_training(
+    command: Any, learner: str, recipe: str | None, out: Path, models: Sequence[str] = ()
+) -> None:
     """Refuse what is known to be wrong before torch is imported: words, lengths, and a folder that
     cannot be taken.
 
@@ -220,6 +222,7 @@ def check_training(command: Any, learner: str, recipe: str | None, out: Path) ->
         learner: the objective, or the task as `sslens.arguments.declared` has it.
         recipe: the name of the recipe that is asked for, if one is.
         out: the folder of the run.
+        models: the models that it reads.
 
     Raises:
         InputError: the training could not start.
@@ -238,10 +241,12 @@ def check_training(command: Any, learner: str, recipe: str | None, out: Path) ->
         save_every=options.save_every,
         log_every=options.log_every,
     )
-    require_free(out, resume=options.resume, overwrite=command.common.overwrite)
+    require_free(out, resume=options.resume, overwrite=command.common.overwrite, models=models)
 
 
-def require_startable(command: Any, batch_size: int, out: Path) -> None:
+def require_startable(
+    command: Any, batch_size: int, out: Path, models: Sequence[str] = ()
+) -> None:
     """Refuse a job before it waits in a queue: a minibatch that its tasks cannot share, or a folder
     that holds another run.
 
@@ -252,7 +257,8 @@ def require_startable(command: Any, batch_size: int, out: Path) -> None:
     from sslens.training.run_files import require_free
 
     require_shares(batch_size, command.slurm.tasks, command.training.accumulate)
-    require_free(out, resume=command.training.resume, overwrite=command.common.overwrite)
+    resume, overwrite = command.training.resume, command.common.overwrite
+    require_free(out, resume=resume, overwrite=overwrite, models=models)
 
 
 def build_training(command: Any, epochs: int, batch_size: int) -> "Training":

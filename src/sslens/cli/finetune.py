@@ -99,7 +99,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     from sslens import zoo
 
     zoo.check(command.model)
-    check_training(command, "finetune", command.preset, _out(command))
+    check_training(command, "finetune", command.preset, _out(command), (command.model,))
     settings, epochs, batch_size = _choose(command)
     from sslens.study.training_cost import Looks, estimate_training
     from sslens.tasks import classification
@@ -183,7 +183,7 @@ def check(command: Command) -> None:
 
     zoo.check(command.model)
     _, _, batch_size = _choose(command)
-    require_startable(command, batch_size, _out(command))
+    require_startable(command, batch_size, _out(command), (command.model,))
 
 
 def _choose(command: Command) -> tuple[Any, int, int]:

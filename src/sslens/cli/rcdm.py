@@ -174,7 +174,7 @@ def run(command: Train | Sample, line: str, say: Text) -> Reply | Path | None:
 def train(command: Train, line: str, say: Text) -> Reply | None:
     """Train a generator; returns its path."""
     _require_models(command)
-    check_training(command, "diffusion", command.preset, _out(command))
+    check_training(command, "diffusion", command.preset, _out(command), command.models)
     _require_place(command)
     from sslens import zoo
     from sslens.training.diffuse import train_generator
@@ -306,7 +306,7 @@ def check(command: Train) -> None:
     job's GPUs."""
     _require_models(command)
     _, _, batch_size = _choose(command)
-    require_startable(command, batch_size, _out(command))
+    require_startable(command, batch_size, _out(command), command.models)
     _require_place(command)
 
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from sslens import __version__, zoo
 from sslens.errors import InputError
 from sslens.models.about import About
-from sslens.own_files import OwnFiles
+from sslens.own_files import TRAINING, OwnFiles
 from sslens.store import digest, write_tensors, write_text
 from sslens.training.changes import describe_changes
 from sslens.training.kept import HEADER, KeptState, LogLine, read_log
-from sslens.training.run_files import CONFIG, KIND, LOG, STATE, find_older, list_files, require_free
+from sslens.training.run_files import CONFIG, LOG, STATE, find_older, list_files, require_free
 
 #: keys in which two runs of one recipe may differ: what the seed decides (also the order of the
 #: images), and what is no setting
@@ -77,7 +77,7 @@ class RunFolder:
         """
         unlisted = resumed and self.own.read() is None
         older = list_files(self.path) if unlisted else find_older(self.path)
-        self.own.claim(KIND, {}, older=older)
+        self.own.claim(TRAINING, {}, older=older)
         for name in (STATE, zoo.ENCODER):
             self.own.before(self.path / name)
         self.own.remove_parts()

@@ -1,13 +1,13 @@
 """The files of a training's folder by name, and which folders a training may take; nothing heavy is
 imported."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sslens import zoo
 from sslens.data.sources import require_no_images
 from sslens.errors import InputError
-from sslens.own_files import Contents, OwnFiles
+from sslens.own_files import TRAINING, Contents, OwnFiles
 from sslens.settings_file import read_yaml
 
 STATE, LOG, CONFIG = "state.safetensors", "log.jsonl", "config.yaml"
@@ -15,23 +15,35 @@ STATE, LOG, CONFIG = "state.safetensors", "log.jsonl", "config.yaml"
 BEST, PATH = "best.safetensors", "path.csv"
 #: the folder of the report of a run that is over
 REPORT = "report"
-#: what a folder of a training is listed as
-KIND = "training"
 #: other files that a run may write, as patterns
 _MORE = ("states.csv", "wandb.txt", "states/[0-9]*.safetensors", "samples/step-[0-9]*.png")
 
 
-def require_free(folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Refuse a folder that holds another run or study, or strangers' files where a run's would be.
+def require_free(
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    models: Sequence[str] = (),
+) -> None:
+    """Refuse a folder that holds another run or study, strangers' files where a run's would be, or,
+    where it is to be replaced, a model that the run reads.
 
     Args:
         folder: the folder, which need not be there.
         resume: whether a run that is there goes on.
         overwrite: whether the files of what is there may be removed.
+        models: the models that the run reads, as they were given.
 
     Raises:
         InputError: the folder cannot be taken.
     """
+    for model in models if overwrite else ():
+        if Path(model.partition("@")[0]).resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"{model} is a model that the run reads, and {folder} is to be replaced",
+                mend="give another {out}",
+            )
     if resume and overwrite:
         raise InputError(
             "A run cannot both go on and be replaced", mend="give {resume=True} or {overwrite=True}"
@@ -54,7 +66,7 @@ def require_free(folder: Path, *, resume: bool = False, overwrite: bool = False)
     # whether a state that is there is of a run is told by its header
     going_on = resume and (folder / STATE).exists()
     names = () if going_on else (CONFIG, LOG, STATE, zoo.ENCODER)
-    OwnFiles(folder).require(KIND, {}, names=names, overwrite=overwrite, older=older)
+    OwnFiles(folder).require(TRAINING, {}, names=names, overwrite=overwrite, older=older)
 
 
 def require_place_for_images(folder: Path) -> None:
@@ -79,7 +91,7 @@ def list_files(folder: Path) -> Contents:
     """List the files in a folder that have a name of a run's."""
     named = [CONFIG, LOG, STATE, zoo.ENCODER, BEST, PATH, *_MORE]
     files = (path for name in named for path in folder.glob(name) if path.is_file())
-    return Contents(KIND, files=frozenset(path.relative_to(folder).as_posix() for path in files))
+    return Contents(TRAINING, files=frozenset(path.relative_to(folder).as_posix() for path in files))
 
 
 def _has_settings(path: Path) -> bool:
