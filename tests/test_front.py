@@ -272,7 +272,7 @@ def test_raw_pixels_that_beat_every_model_are_named() -> None:
         "Raw pixels beat every model by 20-NN on 400 images: dino, the nearest, has -40.0"
     )
     assert screen.choice == screen.pixels
-    assert {one.gain_pixels.split(" (")[0] for one in screen.cards} == {"nothing beats raw pixels"}
+    assert {one.gain_pixels.split(" (")[0] for one in screen.cards} == {"below raw pixels"}
     assert [one.beats_pixels for one in screen.cards] == [False, False]
     (answer,) = screen.answers
     assert (answer.word, answer.names) == ("pixels win", "dino")

@@ -26,7 +26,7 @@ from sslens.comparisons.options import Option, Options
 from sslens.comparisons.rows import make_results
 from sslens.errors import Caution, Doubt, InputError
 from sslens.report.answer import UNITS, make_answer
-from sslens.report.writing.alike import Beside, write_alike
+from sslens.report.writing.alike import Beside, write_alike, write_as_pixels
 from sslens.report.writing.answer import MOST, AnswerLine, Told, write_answer
 from sslens.study import Result, Study
 from sslens.study.planning import open_study_images
@@ -183,13 +183,36 @@ def test_the_answer_says_which_models_are_as_alike_to_raw_pixels() -> None:
     text = " ".join(line.text for line in write_answer(answer.frame.to_dict("records"), Told("3")))
     assert "Nearest by mean CKA at the same depth." in text
     # b is nearer to the pixels than to a for sure, and c to a
-    assert "More alike to raw pixels than to any model: b 0.99 (0.70)." in text
-    assert "As alike to raw pixels: a 0.71." in text
+    assert "Raw pixels are nearer: b 0.99 [0.89, 1.09]." in text
+    assert "Raw pixels are not told apart from that relative: a 0.71 [0.61, 0.81]." in text
     beyond = make_means(("a", "b", False, 0.7, 0.5), ("a", "pixels", True, 0.71, nan))
     rows_beyond = make_answer({"cka-blocks": beyond}, MODELS).frame.to_dict("records")
-    assert "alike to raw" not in " ".join(
+    assert "Raw pixels are" not in " ".join(
         line.text for line in write_answer(rows_beyond, Told("2"))
     )
+
+
+def test_of_too_few_minibatches_nothing_is_said_of_raw_pixels() -> None:
+    few: dict[str, Any] = {"control": False, "pixels_regressed_out": False, "cka_depths": ""}
+    few |= {"model": "a", "nearest_relative": "b", "cka_to_it": 0.5, "cka_low": 0.4}
+    few |= {"cka_high": 0.6, "cka_to_pixels": 0.9, "cka_to_pixels_low": 0.8}
+    few |= {"cka_to_pixels_high": 1.0}
+    for minibatches, said in ((5, []), (6, ["Raw pixels are nearer: a 0.90 [0.80, 1.00]."])):
+        assert write_as_pixels([few | {"cka_minibatches": minibatches}]) == said
+
+
+def test_an_untrained_network_above_all_models_is_shown() -> None:
+    rows = make_rows([f"model {number}" for number in range(8)])
+    told = Told("t", ["one"] * 3, path="report.html", saved="answer.csv")
+
+    def show() -> list[str]:
+        lines = write_answer(rows, told)
+        return [line.text.split("  ")[0] for line in lines if line.kind in ("model", "control")]
+
+    assert "random #1 *" not in show()
+    rows[9]["probe"] = 0.95  # its k-NN stays below that of all models
+    assert rows[9]["model"] == "random #1"
+    assert {"random #1 *", "pixels *", "model 0"} <= {*show()}
 
 
 def make_rows(names: list[str], controls: int = 3) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from sslens.report.writing.front import (
     write_few,
 )
 from sslens.report.writing.numbers import set_minus, spell, spell_level, spell_over
-from sslens.statistics.estimate import SMALLEST, Estimate
+from sslens.statistics.estimate import NAN, SMALLEST, Estimate
 
 
 @final
@@ -195,23 +195,38 @@ def _write_pixels(pixels: WithPixels, pair: Likeness, models: Sequence[str]) -> 
 
 def write_as_pixels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name the models that are shown to be more alike to the raw pixels than to their nearest
-    relative, with the CKA of both, and those that are not shown to be less, where the pixels are
-    not regressed out."""
+    relative, and those that are not shown to be less, with the CKA of model and pixels, where the
+    pixels are not regressed out; nobody where there are too few minibatches."""
     more, near = [], []
-    for row in rows:
+    for row in () if is_undecidable(rows) else rows:
         if row["control"] or row["pixels_regressed_out"] or not row["nearest_relative"]:
             continue
-        name = f"{row['model']} {spell_level(row['cka_to_pixels'])}"
+        name = f"{row['model']} {_spell_to_pixels(row)}"
         if find_end(row, "cka", "high", "cka_to_it") < find_end(row, "cka_to_pixels", "low"):
-            more.append(f"{name} ({spell_level(row['cka_to_it'])})")
+            more.append(name)
         elif find_end(row, "cka", "low", "cka_to_it") <= find_end(row, "cka_to_pixels", "high"):
             near.append(name)
-    told = {"More alike to raw pixels than to any model": more, "As alike to raw pixels": near}
+    told = {
+        "Raw pixels are nearer": more,
+        "Raw pixels are not told apart from that relative": near,
+    }
     return [
         f"{what}: {', '.join(names[:FEW])}{f' and {len(names) - FEW} more' * (len(names) > FEW)}."
         for what, names in told.items()
         if names
     ]
+
+
+def is_undecidable(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the CKA of rows of the answer is over too few minibatches."""
+    known = [one for row in rows if (one := read_nearest(row)).n]
+    return bool(known) and bool(write_few([spell_over(known[0])]))
+
+
+def _spell_to_pixels(row: Mapping[str, Any]) -> str:
+    """Spell the CKA of a model and the raw pixels with its interval."""
+    ends = (float(row.get(f"cka_to_pixels_{end}", NAN)) for end in ("low", "high"))
+    return spell(Estimate(row["cka_to_pixels"], *ends))
 
 
 def read_nearest(row: Mapping[str, Any]) -> Estimate:

@@ -5,13 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+from sslens.comparisons.roles import PIXELS
 from sslens.errors import Caution
-from sslens.report.writing.alike import write_as_pixels, write_minibatches, write_nearest
+from sslens.report.writing.alike import (
+    is_undecidable,
+    write_as_pixels,
+    write_minibatches,
+    write_nearest,
+)
 from sslens.report.writing.answer_grid import Grid, write_grid
 from sslens.report.writing.answer_notes import count_lines, cut, wrap, write_findings, write_notes
 from sslens.report.writing.answer_rows import (
     LEAST_SAID,
     choose_rows,
+    find_above,
     has_numbers,
     has_two_readings,
     is_known,
@@ -201,8 +208,11 @@ def _write_table(
         style, cells, widths = fitted
     heights = [len(_split(own, widths, style, width)) for own in cells]
     models = sum(not row["control"] for row in ordered)
-    least = LEAST_SAID if _list_cautions(told) or models <= SURE or width < NARROW else -1
-    for few, most in list_choices(len(ordered), FEW, min(models + 1, len(ordered)), least):
+    above = [row for row in find_above(ordered) if row["model"] != PIXELS]
+    tight = models <= SURE or width < NARROW or above
+    least = LEAST_SAID if tight or _list_cautions(told) else -1
+    sure = min(models + len(above) + 1, len(ordered))
+    for few, most in list_choices(len(ordered), FEW, sure, least):
         shown = choose_rows(ordered, most, told.choice)
         named = [one for row, one in zip(ordered, short, strict=True) if row in shown]
         legend = write_letters(letters, named) if shorter else ""
@@ -326,7 +336,7 @@ def _write_below(
             without += " (of some at a part of the depths)"
         how = "mean CKA at the same depth" if few >= 0 else "CKA"
         sentences.append(f"Nearest by {how}{without}.")
-        if not judged:
+        if not judged or is_undecidable(rows):
             sentences += write_minibatches(rows)
         sentences += write_as_pixels(rows) if few >= 0 else []
     hidden = "" if "nearest" in columns else "nearest relatives"

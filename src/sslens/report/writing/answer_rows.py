@@ -11,6 +11,8 @@ from sslens.statistics.estimate import NAN
 
 #: columns of which one tells something of a model
 KNOWN = ("knn", "probe", "cka_to_it", "ap")
+#: those of them that tell how good a model is, the most usual first
+ACCURACIES = ("knn", "probe", "ap")
 #: how a pooling is called in a column; of patches and of all tokens it is the mean
 POOLINGS = {"cls": "CLS", "mean": "mean", "patch": "patches", "flat": ""}
 #: the name of a control with its architecture, as it is called where there are several
@@ -44,7 +46,7 @@ def order_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     ...     {"model": "b", "control": False, "probe": 0.8, "knn": 0.5}])]
     ['a', 'b', 'pixels']
     """
-    present = (one for one in ("knn", "probe", "ap") if any(is_known(row, one) for row in rows))
+    present = (one for one in ACCURACIES if any(is_known(row, one) for row in rows))
     column = next(present, "probe")
 
     def place(row: Mapping[str, Any]) -> tuple[bool, float]:
@@ -143,9 +145,9 @@ def write_left_out(
 def choose_rows(
     rows: Sequence[Mapping[str, Any]], most: int, said: str = ""
 ) -> list[Mapping[str, Any]]:
-    """The rows that are shown: all, or all models and raw pixels before any other control; where
-    not even these fit, raw pixels and as many models as there is room for. Models and controls that
-    a sentence names come before others.
+    """The rows that are shown: all, or all models, raw pixels and controls that are above all
+    models before any other control; where not even these fit, raw pixels and as many models as
+    there is room for. Models and controls that a sentence names come before others.
 
     Args:
         rows: the rows, models first.
@@ -158,19 +160,43 @@ def choose_rows(
     """
     if len(rows) <= most:
         return list(rows)
-    named = [row for row in rows if _is_named(str(row["model"]), said)]
+    names = find_names([str(row["model"]) for row in rows], said)
+    named = [row for row in rows if row["model"] in names]
     ordered = named + [row for row in rows if row not in named]
     controls = [row for row in ordered if row["control"]]
     kept = [row for row in controls if row["model"] == PIXELS]
+    kept += [row for row in find_above(rows) if row not in kept]
     models = [row for row in ordered if not row["control"]][: max(1, most - len(kept))]
     kept += [row for row in controls if row not in kept][:1]
     kept = kept[: most - len(models)]
     return [row for row in rows if row in models or row in kept]
 
 
-def _is_named(name: str, said: str) -> bool:
-    """Whether a sentence has a name as words of its own."""
-    return re.search(rf"(?<![\w#]){re.escape(name)}(?![\w#])", said) is not None
+def find_above(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The best control by k-NN, the probe or box AP, where it is above all models.
+
+    >>> rows = [{"model": "a", "control": False, "probe": 0.5, "knn": 0.4}]
+    >>> rows += [{"model": "random #0", "control": True, "probe": 0.6, "knn": 0.3}]
+    >>> [row["model"] for row in find_above(rows)]
+    ['random #0']
+    """
+    found = []
+    for column in ACCURACIES:
+        known = [row for row in rows if is_known(row, column)]
+        best = max(known, key=lambda row: (row[column], not row["control"]), default=None)
+        if best is not None and best["control"] and best not in found:
+            found.append(best)
+    return found
+
+
+def find_names(names: Sequence[str], said: str) -> set[str]:
+    """The names that a sentence has as words of their own, and not within a longer name.
+
+    >>> find_names(["mae", "mae-ft", "a"], "mae-ft, the nearest, has more than others.")
+    {'mae-ft'}
+    """
+    longest = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return set(re.findall(rf"(?<![\w#])(?:{longest})(?![\w#])", said)) if names else set()
 
 
 def find_end(row: Mapping[str, Any], name: str, end: str, value: str = "") -> float:

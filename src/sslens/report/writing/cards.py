@@ -106,7 +106,9 @@ def _write_pixels(one: Recommendation) -> str:
     if gain is None:
         return beside.removeprefix("; ")
     side, spelt = gain.find_side(SMALLEST["accuracy"]), spell_points(gain)
-    if side in ("less", "the same"):
+    if side == "less":
+        return f"below raw pixels ({spelt}){beside}"
+    if side == "the same":
         return f"nothing beats raw pixels ({spelt}){beside}"
     return f"{_write_over(gain, 'raw pixels')}{beside}"
 
