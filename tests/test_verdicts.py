@@ -207,8 +207,8 @@ def test_models_part_only_from_where_they_stay_apart() -> None:
     turned = Parting.of(by_depth(0.3, -0.3, -0.3, -0.3))
     said = write_parting(turned)
     assert " on (" not in said
-    assert "it is so at relative depth 0.25, and not at every later depth" in said
-    assert "it is reversed at relative depth 0.50, 0.75 and 1.00 (-0.30 [" in said
+    assert "more at relative depth 0.25, and not at every later depth" in said
+    assert "less at relative depth 0.50, 0.75 and 1.00 (-0.30 [" in said
     gap = Parting.of(by_depth(0.3, 0.3, 0.01, 0.3))
     assert gap.first is not None
     assert gap.first["depth"] == 1.0

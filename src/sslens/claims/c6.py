@@ -93,14 +93,13 @@ def _make_part(row: Mapping[str, Any], by_chance: float) -> Part:
     difference = Estimate.from_row(row, "difference", "images", "count")
     contrast = Contrast(f"{JE} · {JE}", row["less"], difference)
     published = F1 if row["measure"] != "tau" and not images else None
-    part = make_part(
-        row, f"{MEASURES[row['measure']]}{images},", contrast, "tau", published=published
-    )
+    measure = f"{MEASURES[row['measure']]}{images}"
+    part = make_part(row, f"{measure},", contrast, "tau", published=published)
     if math.isnan(by_chance):
         return part
     value, low, high = (
         number - by_chance for number in (difference.value, difference.low, difference.high)
     )
     left = Estimate(value, low, high, difference.over, difference.n)
-    beyond = Contrast(f"{JE} · {JE}, beyond chance,", row["less"], left)
+    beyond = Contrast(f"{measure} beyond chance, {JE} · {JE}", row["less"], left)
     return replace(part, controls=(beyond,))

@@ -87,14 +87,14 @@ def write_parting(parting: Parting) -> str:
         last = len(parting.points) - parting.points.index(parting.first) == 1
         where = "at the last depth only" if last else "and at every later depth"
         depth = f"relative depth {parting.first['depth']:.2f}"
-        parts.append(f"it is so from {depth} on ({_spell(parting.first)}), {where}")
+        parts.append(f"more from {depth} on ({_spell(parting.first)}), {where}")
     elif parting.above:
         depths = _list_depths(parting.above)
-        parts.append(f"it is so at relative depth {depths}, and not at every later depth")
+        parts.append(f"more at relative depth {depths}, and not at every later depth")
     if parting.below:
         worst = min(parting.below, key=lambda row: float(row["difference"]))
         parts.append(
-            f"it is reversed at relative depth {_list_depths(parting.below)}"
+            f"less at relative depth {_list_depths(parting.below)}"
             f" ({_spell(worst)} at {worst['depth']:.2f})"
         )
     return "".join(f"; {part}" for part in parts)

@@ -304,6 +304,8 @@ def compare(
     'not decided against that with REC (+0.10 [-0.10, +0.30])'
     >>> compare(Estimate(0.1, 0.05, 0.15, "minibatches", 3), "that with REC")
     'not decided against that with REC (+0.10 [+0.05, +0.15], of 3 minibatches, which are too few)'
+    >>> compare(Estimate(0.013, 0.002, 0.024, "minibatches", 32), "that with REC")
+    'not decided against that with REC (+0.013 [+0.002, +0.024], maybe under 0.02)'
     """
     if not difference.defined:
         return f"not comparable with {other}, for one of the two is undefined"
@@ -313,10 +315,11 @@ def compare(
         return f"{more} {other} ({spelt})"
     if side == "less":
         return f"{less} {other} ({spelt})"
+    least = "half a point" if kind in IN_POINTS else f"{smallest:g}"
     if side == "the same":
-        least = "half a point" if kind in IN_POINTS else f"{smallest:g}"
         return f"the same as {other} within {least} ({spelt})"
-    return f"not decided against {other} ({spelt}{_write_too_few(difference)})"
+    why = _write_too_few(difference) or (f", maybe under {least}" if difference.sign else "")
+    return f"not decided against {other} ({spelt}{why})"
 
 
 def _write_too_few(difference: Estimate) -> str:
