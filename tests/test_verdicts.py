@@ -338,7 +338,7 @@ def test_c6(value: float, outcome: str) -> None:
     assert verdict.members == {"JE": ("dino", "msn"), "REC": ("mae",)}
     assert len(verdict.parts) == 4
     (left,) = verdict.parts[3].controls
-    assert (left.a, left.b) == ("JE · JE, beyond chance,", "JE · REC")
+    assert (left.a, left.b) == ("F1 of the first choice beyond chance, JE · JE", "JE · REC")
     assert left.difference.value == pytest.approx(value - (0.75 - 0.56))
     assert left.difference.high - left.difference.low == pytest.approx(0.04)
 
