@@ -2,6 +2,7 @@
 choice is worth."""
 
 import hashlib
+import re
 import tempfile
 from pathlib import Path
 
@@ -272,6 +273,7 @@ def test_a_model_is_classified_beside_its_controls_and_again_without_a_pass(
     assert main([*line, "--out", "first"]) == 0
     said = capsys.readouterr().err
     assert "The best control, " in said
+    assert re.search(r"random #5 by \S+, .*raw pixels .* points \[.*\], 24 images\.", said)
     assert "random #5: the usual choice has norm/cls, k = 3, τ = 0.07: " in said
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sslens.report.writing.knn_sweep.sentences", lambda _: ["-5.0 [-8.1, +1.0]"])
@@ -385,4 +387,4 @@ def test_each_layer_has_its_number_and_of_many_some_are_shown() -> None:
     lines = list_layers(swept).splitlines()
     assert len(lines) <= 17
     assert "more layers are in the table" in lines[-1]
-    assert sum(line.endswith("best") for line in lines) == 1
+    assert sum(line.endswith("highest") for line in lines) == 1

@@ -248,6 +248,13 @@ def test_a_thin_sample_has_all_classes_where_none_are_told_apart(tmp_path: Path)
         assert any("classes were drawn" in note for note in plan.notes) is (classes == 4)
 
 
+@pytest.mark.parametrize(("analysis", "used"), [("cka-blocks", False), ("knn-depth", True)])
+def test_a_bank_that_no_analysis_reads_is_named(analysis: str, used: bool, tmp_path: Path) -> None:
+    asked = Study(("pixels",), "scenes:1:64", (analysis,), bank="scenes:2:64", limit=64)
+    plan = prepare(asked, Store(tmp_path / "s"), quiet=True)
+    assert any("is used for nothing" in note for note in plan.notes) is not used
+
+
 @pytest.mark.slow
 def test_thin_samples_get_their_probes_and_every_number_says_of_how_many_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

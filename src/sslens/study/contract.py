@@ -6,6 +6,18 @@ from sslens.errors import InputError, nearest
 from sslens.find import names, plugin
 
 NEEDS = "study/needs"
+#: the needs that are made of a bank too
+BANKED = {
+    "detections",
+    "factors",
+    "finetuned",
+    "joined",
+    "labels",
+    "maps",
+    "pool",
+    "probes",
+    "segments",
+}
 
 
 def load_need(name: str, analysis: str) -> ModuleType:
@@ -44,6 +56,15 @@ def wants_classes(analysis: str) -> bool:
     (True, False)
     """
     return bool({"labels", "classes", "probes"} & {*needs_of(analysis)})
+
+
+def reads_bank(analysis: str) -> bool:
+    """Whether an analysis makes use of a bank, where there is one.
+
+    >>> reads_bank("knn-depth"), reads_bank("cka-blocks")
+    (True, False)
+    """
+    return bool(BANKED & {*needs_of(analysis)})
 
 
 def trains_probes(analysis: str) -> bool:

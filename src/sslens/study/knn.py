@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sslens.data.images import ImageSet
     from sslens.study.costing import Cost
     from sslens.study.result import Result
+    from sslens.table import Table
 
 KS = (1, 5, 10, 20, 50, 100, 200)
 TEMPERATURES = (0.04, 0.07, 0.1, 0.2)
@@ -152,7 +153,13 @@ def classify(
     if not request.is_stored:
         require_sources(request.images, request.bank, given=request.given)
     from sslens.processes import best_device, best_precision
-    from sslens.report.writing.knn_sweep import list_choices, list_layers, sentences
+    from sslens.report.answer import answer_sweeps
+    from sslens.report.writing.knn_sweep import (
+        list_choices,
+        list_layers,
+        sentences,
+        write_over_pixels,
+    )
     from sslens.report.writing.numbers import set_minus
 
     device = best_device(request.device)
@@ -171,16 +178,18 @@ def classify(
                 return None
             jobs = _pair(passes, runner)
     sweeps = _sweep(request, jobs, device, say)
-    findings = sentences(sweeps)
+    answer = answer_sweeps(sweeps)
+    findings = [*sentences(sweeps), *write_over_pixels(answer.frame.to_dict("records"))]
     for text in (list_choices(sweeps), list_layers(sweeps[0]), *findings):
         say(set_minus(text))
-    return _conclude(request, sweeps, findings)
+    return _conclude(request, sweeps, answer, findings)
 
 
-def _conclude(request: KnnRequest, sweeps: "Sequence[Sweep]", findings: Sequence[str]) -> "Result":
+def _conclude(
+    request: KnnRequest, sweeps: "Sequence[Sweep]", answer: "Table", findings: Sequence[str]
+) -> "Result":
     """The result of sweeps."""
     from sslens.comparisons.knn_sweep import make_table
-    from sslens.report.answer import answer_sweeps
     from sslens.study.result import Result, Tables
 
     table, first = make_table(sweeps), sweeps[0]
@@ -192,7 +201,7 @@ def _conclude(request: KnnRequest, sweeps: "Sequence[Sweep]", findings: Sequence
 
     return Result(
         f"k-NN of {first.model} on {spell_count(len(first.features), 'image')}",
-        answer_sweeps(sweeps),
+        answer,
         Tables({"knn": table}),
         write_files,
         claim_knn(request),

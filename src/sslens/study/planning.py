@@ -20,7 +20,7 @@ from sslens.study.choosing import (
     require_claims,
     summarise_lacks,
 )
-from sslens.study.contract import trains_probes, wants_classes, wants_networks
+from sslens.study.contract import reads_bank, trains_probes, wants_classes, wants_networks
 from sslens.study.copies import describe_copies, match_bank
 from sslens.study.image_sets import (
     describe_alone,
@@ -182,6 +182,8 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     notes += [*map(Caution, [*cautions, *describe_resized(members)]), *choice.notes]
     notes += describe_related(members, diff="weights-changed" in choice.analyses)
     notes += describe_uncontrolled(members, untrained)
+    if bank is not None and not any(map(reads_bank, choice.analyses)):
+        notes.append(f"The bank, {bank.name}, is used for nothing: no analysis that runs reads it.")
     notes += describe_assumed(members)
     if "layers-changed" in choice.analyses:
         notes += describe_sizes(members)

@@ -1,11 +1,20 @@
 """The results of a k-NN sweep, in sentences and as a short list."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sslens.comparisons.knn_sweep import Sweep
 from sslens.counts import spell_count
-from sslens.report.writing.numbers import spell_classes, spell_points, spell_share
+from sslens.report.writing.answer_rows import is_known, write_reading
+from sslens.report.writing.numbers import (
+    compare,
+    spell_classes,
+    spell_over,
+    spell_points,
+    spell_share,
+)
 from sslens.statistics.estimate import Estimate
+from sslens.statistics.proportions import estimate_share
 
 #: lines of layers in a terminal
 MOST = 14
@@ -26,6 +35,27 @@ def sentences(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
     if controls:
         top = max(controls, key=lambda sweep: sweep.accuracy(sweep.best))
         written.append(f"The best control, {top.model}, has {_write_choice(top, top.best)}.")
+    return tuple(written)
+
+
+def write_over_pixels(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Write what each model that has raw pixels beside it gains over them, by the features to use.
+
+    >>> row = {"model": "mae", "control": False, "knn_tap": "norm", "knn_pooling": "cls"}
+    >>> row |= {"knn_features": "raw", "knn_images": 262, "knn_over_pixels": -0.01}
+    >>> row |= {"knn_over_pixels_low": -0.08, "knn_over_pixels_high": 0.06}
+    >>> write_over_pixels([row])
+    ('mae by norm, CLS: not decided against raw pixels (-1.0 points [-8.0, +6.0]), 262 images.',)
+    """
+    written = []
+    for row in rows:
+        if row["control"] or not is_known(row, "knn_over_pixels"):
+            continue
+        ends = (float(row[f"knn_over_pixels_{end}"]) for end in ("low", "high"))
+        gain = Estimate(float(row["knn_over_pixels"]), *ends, "images", int(row["knn_images"]))
+        told = compare(gain, "raw pixels", "accuracy")
+        reading = write_reading(row["knn_tap"], row["knn_pooling"], row["knn_features"])
+        written.append(f"{row['model']} by {reading}: {told}, {spell_over(gain)}.")
     return tuple(written)
 
 
@@ -87,23 +117,25 @@ def list_layers(sweep: Sweep, most: int = MOST) -> str:
     ]
     for place in sorted(shown):
         accuracy = spell_share(layers[place][1])
-        lines.append(f"{names[place]:<{width}} {accuracy}{'  best' if place == best else ''}")
+        lines.append(f"{names[place]:<{width}} {accuracy}{'  highest' if place == best else ''}")
     if left := count - len(shown):
         lines.append(f"{'':<{width}} {spell_count(left, 'more layer', 'are')} in the table")
     return "\n".join(lines)
 
 
 def list_choices(sweeps: Sequence[Sweep]) -> str:
-    """List the usual and the best choice of each model and control, and chance, one line each, for
-    a terminal."""
+    """List the usual choice of each model and control with its interval, the best of all on the
+    same images without one, and chance, one line each, for a terminal."""
     names = [f"{sweep.model}{' (control)' if sweep.control else ''}" for sweep in sweeps]
     width = max(map(len, [*names, "chance"])) + 1
-    lines = [f"{'model':<{width}} {'usual':>7}  {'best':>7}  where"]
-    for name, sweep in zip(names, sweeps, strict=True):
-        usual, best = (
-            spell_share(Estimate(sweep.accuracy(place))) for place in (sweep.usual, sweep.best)
-        )
-        lines.append(f"{name:<{width}} {usual:>7}  {best:>7}  {_name_choice(sweep, sweep.best)}")
+    usual = [spell_share(estimate_share(sweep.right[sweep.usual])) for sweep in sweeps]
+    wide = max(map(len, usual))
+    lines = [f"{'model':<{width}} {'usual':<{wide}}  {'best':>7}  where"]
+    for name, sweep, own in zip(names, sweeps, usual, strict=True):
+        best = spell_share(Estimate(sweep.accuracy(sweep.best)))
+        lines.append(f"{name:<{width}} {own:<{wide}}  {best:>7}  {_name_choice(sweep, sweep.best)}")
     chance = spell_share(Estimate(sweeps[0].chance))
-    lines.append(f"{'chance':<{width}} {chance:>7}  {chance:>7}  always the most frequent class")
+    lines.append(
+        f"{'chance':<{width}} {chance:<{wide}}  {chance:>7}  always the most frequent class"
+    )
     return "\n".join(lines)
