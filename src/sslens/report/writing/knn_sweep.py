@@ -45,7 +45,7 @@ def write_over_pixels(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     >>> row |= {"knn_features": "raw", "knn_images": 262, "knn_over_pixels": -0.01}
     >>> row |= {"knn_over_pixels_low": -0.08, "knn_over_pixels_high": 0.06}
     >>> write_over_pixels([row])
-    ('mae by norm, CLS: not decided against raw pixels (-1.0 points [-8.0, +6.0]), 262 images.',)
+    ('mae by norm, CLS, on 262 images: not decided against raw pixels (-1.0 points [-8.0, +6.0]).',)
     """
     written = []
     for row in rows:
@@ -55,7 +55,7 @@ def write_over_pixels(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         gain = Estimate(float(row["knn_over_pixels"]), *ends, "images", int(row["knn_images"]))
         told = compare(gain, "raw pixels", "accuracy")
         reading = write_reading(row["knn_tap"], row["knn_pooling"], row["knn_features"])
-        written.append(f"{row['model']} by {reading}: {told}, {spell_over(gain)}.")
+        written.append(f"{row['model']} by {reading}, on {spell_over(gain)}: {told}.")
     return tuple(written)
 
 
