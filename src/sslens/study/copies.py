@@ -1,6 +1,7 @@
 """Images that learn or judge, each once: copies in a set, and images of one set in another, are
 left out by their content."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, overload
 
@@ -10,11 +11,12 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Int64
 
+    from sslens.capture import Features
     from sslens.data.images import ImageSet
 
 #: what helps where all images of a bank are classified by it
 OTHERS = "give others as {bank}, or leave it out: then each image is classified by the others"
-#: copies of another class that are named
+#: copies of another class, and pairs of near copies, that are named
 NAMED = 3
 
 
@@ -166,3 +168,69 @@ def leave_out_shared(
         " among those that are judged."
     )
     return replace(rest, doubts=(*rest.doubts, Caution(said)))
+
+
+def describe_near_copies(
+    images: "Iterable[Features]", bank: "Iterable[Features]" = ()
+) -> list[Caution]:
+    """Say how many images with classes have a near copy, as a note for a reader; no note where
+    there is none, or where the raw pixels are not among the features.
+
+    Args:
+        images: the features of the images that are judged, of all models and controls.
+        bank: those of the images that vote and train.
+    """
+    from sslens.comparisons.image_copies import ALIKE, find_near_copies
+
+    sets = [
+        one
+        for features in (images, bank)
+        for one in [*filter(_is_of_pixels, features)][:1]
+        if one.labels is not None
+    ]
+    pairs = find_near_copies(*sets).tolist() if sets else []
+    if not pairs:
+        return []
+    names = [
+        f"{name} of the bank" if number else name
+        for number, one in enumerate(sets)
+        for name in one.ids
+    ]
+    named = "; ".join(f"{names[one]} and {names[other]}" for one, other in pairs[:NAMED])
+    more = f"; and {len(pairs) - NAMED:,} more pairs" if len(pairs) > NAMED else ""
+    count = len({row for pair in pairs for row in pair})
+    return [
+        Caution(
+            f"{count:,} of {len(names):,} images that vote, train or are judged have a near copy"
+            f" among these: shrunk to 32 × 32, the pixels of both correlate by {ALIKE:g} or more,"
+            " as after a photograph is scaled or saved again. They are kept, and k-NN and probes"
+            f" may have them right whatever the features are: {named}{more}."
+        )
+    ]
+
+
+def describe_equal_rows(sets: "Sequence[Features]") -> list[Caution]:
+    """Say how many images of stored features have the features of another image, as a note for a
+    reader; no note where there is none.
+
+    Args:
+        sets: the stored features of one model for the images that are judged and learnt from.
+    """
+    from sslens.comparisons.image_copies import find_equal_rows
+
+    rows = find_equal_rows(*sets)
+    if not len(rows):
+        return []
+    names = [name for one in sets for name in one.ids]
+    more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
+    return [
+        Caution(
+            f"{len(rows):,} of {len(names):,} images have the features of another image, to the"
+            " last digit, as copies have. They are kept, and k-NN and probes have them right"
+            f" whatever the features are: {', '.join(names[row] for row in rows[:NAMED])}{more}."
+        )
+    ]
+
+
+def _is_of_pixels(features: "Features") -> bool:
+    return [tap.kind for tap in features.taps] == ["pixels"]
