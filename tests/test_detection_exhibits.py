@@ -16,6 +16,7 @@ from sslens.figure import Heatmap, Picture
 from sslens.find import plugin
 from sslens.models.about import About
 from sslens.report.writing import places
+from sslens.report.writing.claims import write_claim
 from sslens.statistics.verdicts import Verdict
 from sslens.table import Results
 
@@ -205,6 +206,21 @@ def test_c17(with_crops: float, without: float, outcome: str) -> None:
     results = frozen(mae=0.3, dino=with_crops, dino_2=without)
     assert judge("c17", "detection-frozen", results).outcome == outcome
     assert judge("c17", "detection-frozen", frozen(mae=0.3, dino=0.4)).outcome == "not run"
+
+
+def test_a_claim_of_unfinished_detectors_says_so() -> None:
+    results = frozen(mae=0.3, dino=0.4, dino_2=0.35)
+    results["trainings-made"]["gained"] = 0.2
+    verdict = judge("c17", "detection-frozen", results)
+    assert verdict.caveats == ("with detectors that ended while they still gained more than this",)
+    assert "still gained" in write_claim("Words.", [verdict])
+    results["trainings-made"]["gained"] = 0.01
+    rows = results["models"]
+    assert not judge("c17", "detection-frozen", results).caveats
+    rows.loc[rows.model == "random #0", "model"] = "pixels"
+    rows.loc[rows.model == "pixels", "ap"] = 0.5
+    (caveat,) = judge("c17", "detection-frozen", results).caveats
+    assert caveat == "of networks that all detect less than raw pixels do"
 
 
 def tuned(before: dict[str, float], after: dict[str, float]) -> Results:
