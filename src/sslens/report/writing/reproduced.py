@@ -91,6 +91,7 @@ def write_outcomes(one: ReproducedExhibit) -> str:
 def spell_claim_effect(claim: JudgedClaim) -> str:
     """Format the effect of a claim, with what it is of and the controls beside it.
 
+    >>> from sslens.statistics.estimate import Estimate
     >>> effect = Estimate(-0.048, -0.059, -0.037)
     >>> claim = JudgedClaim("c17", "It is so.", "holds", effect, "", "ap", "dino less msn")
     >>> spell_claim_effect(claim)
