@@ -91,8 +91,16 @@ def test_the_first_of_copies_is_kept_and_contradictions_are_told() -> None:
         "1 copy has another class than the image that is kept: d (dog) of a (cat)."
     )
     assert leave_out_copies(rest) is rest
-    unlabelled = from_arrays(PIXELS[[0, 0]])
+    unlabelled = from_arrays(PIXELS[[0, 0, 1]])
     assert leave_out_copies(unlabelled) is unlabelled
+
+
+@pytest.mark.parametrize("labels", [None, [0, 1, 1]])
+def test_images_that_are_all_alike_are_kept_and_told(labels: list[int] | None) -> None:
+    rest = leave_out_copies(from_arrays(PIXELS[[0, 0, 0]], labels))
+    assert len(rest) == 3
+    assert rest.notes[0].startswith("All 3 images of array have the same pixels")
+    assert not leave_out_copies(from_arrays(PIXELS[:1])).notes
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp"])

@@ -63,6 +63,8 @@ def describe_copies(images: "ImageSet") -> list[str]:
     rest = leave_out_copies(images)
     if rest is images:
         return []
+    if len(rest) == len(images):
+        return [_say_alike(images)]
     count = len(images) - len(rest)
     return [
         f"{count:,} of {len(images):,} images of {images.name} are copies of others, and are kept,"
@@ -81,16 +83,18 @@ def leave_out_copies(images: "ImageSet | None") -> "ImageSet | None":
 
     Returns:
         The images that are left, which say how many were left out, and which of these have another
-        class; all of them where they are all alike.
+        class; all of them, which say so, where they are all alike, with classes or without.
     """
-    if images is None or (images.labels is None and images.objects is None):
+    if images is None:
         return images
     import numpy as np
 
     from sslens.data.copies import find_copies
 
     copies, firsts = find_copies(images)
-    if not len(copies) or len(copies) == len(images) - 1:  # of one image nothing is learnt
+    if len(copies) and len(copies) == len(images) - 1:  # of one image nothing is learnt
+        return replace(images, doubts=(*images.doubts, _say_alike(images)))
+    if not len(copies) or (images.labels is None and images.objects is None):
         return images
     rest = images.take(np.setdiff1d(np.arange(len(images)), copies))
     those, are = ("image", "is a copy") if len(copies) == 1 else ("images", "are copies")
@@ -103,6 +107,14 @@ def leave_out_copies(images: "ImageSet | None") -> "ImageSet | None":
         apart = images.labels[copies] != images.labels[firsts]
         said += _describe_contradictions(images, copies[apart], firsts[apart])
     return replace(rest, doubts=(*rest.doubts, Caution(said)))
+
+
+def _say_alike(images: "ImageSet") -> Caution:
+    """Say that all images have the same pixels."""
+    return Caution(
+        f"All {len(images):,} images of {images.name} have the same pixels: nothing here tells them"
+        " apart, and no number of them says anything of a model."
+    )
 
 
 def _describe_contradictions(
