@@ -361,11 +361,11 @@ def test_raw_pixels_that_no_model_beats_are_said(pixels: float, begins: str) -> 
         -0.01,
     ]
     said = places.write_warning({"detection-finetuned": untrained})
-    assert said.startswith("Untrained networks beat every model by box AP, trained end to end: ")
-    assert said.endswith("the nearest, has -2.0 points [-3.0, -1.0] over them.")
+    assert said.startswith("random #0 beats every model by box AP, trained end to end: ")
+    assert said.endswith("the nearest, has -2.0 points [-3.0, -1.0] over it.")
     both = places.write_warning({"detection-frozen": results})  # whose table was changed above
     too = " too" if begins.startswith("Raw") else ""
-    assert not both or both.endswith(f"over them; untrained networks beat every model{too}.")
+    assert not both or both.endswith(f"over them; random #0 beats every model{too}.")
     rows = results["pairs"]
     row = rows[(rows.model == "mae") & (rows.less == "pixels") & (rows.measure == "AP small")]
     assert row.difference.iloc[0] == pytest.approx(0.2 - pixels, abs=1e-3)
