@@ -17,7 +17,7 @@ from sslens.cards import Card
 from sslens.cards import cards as all_cards
 from sslens.cards.__main__ import markdown
 from sslens.cli import main
-from sslens.cli.zoo import format_table
+from sslens.cli.zoo import format_table, show_card
 from sslens.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
@@ -419,3 +419,9 @@ def test_no_torch_is_paid_for() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", all_cards())
+def test_of_one_thing_a_card_speaks_in_the_singular(name: str) -> None:
+    card = dataclasses.replace(all_cards()[name], heads=1, epochs=1)
+    assert not re.search(r"(?<![\d.,/-])1 (?!is\b|as\b|has\b)[a-z]+s\b", show_card(card))

@@ -1,6 +1,7 @@
 """Models that compute the same, or almost, are one training: no ceiling, and no sample of an
 objective."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,23 @@ def test_copies_are_told_by_features_where_there_are_no_grams() -> None:
     marked = mark_copies(models, models.names, {"features": FeatureSets(features)})
     assert [one.copy_of for one in marked] == [None, "a", None]
     assert mark_copies(models, models.names, {}) == models
+
+
+def test_copies_are_told_by_weights_where_there_is_nothing_else() -> None:
+    """Studies of detectors and of paths have neither Grams nor features."""
+    torch.manual_seed(0)
+    first = torch.nn.Linear(40, 40)
+    networks = {name: copy.deepcopy(first) for name in ("a", "rounded", "tuned", "moved")}
+    networks["rounded"].bfloat16()
+    torch.nn.init.normal_(networks["moved"].bias)
+    networks["wide"] = torch.nn.Linear(40, 41)
+    abouts = {
+        name: replace(MAE, tuned="fine-tuned" if name == "tuned" else False) for name in networks
+    }
+    models = Models(tuple(ModelInfo(name, about=one) for name, one in abouts.items()))
+    marked = mark_copies(models, models.names, {"detections": {}}, networks)
+    assert [one.copy_of for one in marked] == [None, "a", None, None, None]
+    assert count_trainings_once(marked, ["a", "rounded", "moved"]) == ["a", "moved"]
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.001, {"b": "a"}), (0.2, {})])

@@ -16,6 +16,7 @@ from sslens.figure import Heatmap, Picture
 from sslens.find import plugin
 from sslens.models.about import About
 from sslens.report.writing import places
+from sslens.report.writing.claims import write_claim
 from sslens.statistics.verdicts import Verdict
 from sslens.table import Results
 
@@ -207,6 +208,21 @@ def test_c17(with_crops: float, without: float, outcome: str) -> None:
     assert judge("c17", "detection-frozen", frozen(mae=0.3, dino=0.4)).outcome == "not run"
 
 
+def test_a_claim_of_unfinished_detectors_says_so() -> None:
+    results = frozen(mae=0.3, dino=0.4, dino_2=0.35)
+    results["trainings-made"]["gained"] = 0.2
+    verdict = judge("c17", "detection-frozen", results)
+    assert verdict.caveats == ("with detectors that ended while they still gained more than this",)
+    assert "still gained" in write_claim("Words.", [verdict])
+    results["trainings-made"]["gained"] = 0.01
+    rows = results["models"]
+    assert not judge("c17", "detection-frozen", results).caveats
+    rows.loc[rows.model == "random #0", "model"] = "pixels"
+    rows.loc[rows.model == "pixels", "ap"] = 0.5
+    (caveat,) = judge("c17", "detection-frozen", results).caveats
+    assert caveat == "of networks that all detect less than raw pixels do"
+
+
 def tuned(before: dict[str, float], after: dict[str, float]) -> Results:
     sides = [
         make_detectors(
@@ -345,11 +361,11 @@ def test_raw_pixels_that_no_model_beats_are_said(pixels: float, begins: str) -> 
         -0.01,
     ]
     said = places.write_warning({"detection-finetuned": untrained})
-    assert said.startswith("Untrained networks beat every model by box AP, trained end to end: ")
-    assert said.endswith("the nearest, has -2.0 points [-3.0, -1.0] over them.")
+    assert said.startswith("random #0 beats every model by box AP, trained end to end: ")
+    assert said.endswith("the nearest, has -2.0 points [-3.0, -1.0] over it.")
     both = places.write_warning({"detection-frozen": results})  # whose table was changed above
     too = " too" if begins.startswith("Raw") else ""
-    assert not both or both.endswith(f"over them; untrained networks beat every model{too}.")
+    assert not both or both.endswith(f"over them; random #0 beats every model{too}.")
     rows = results["pairs"]
     row = rows[(rows.model == "mae") & (rows.less == "pixels") & (rows.measure == "AP small")]
     assert row.difference.iloc[0] == pytest.approx(0.2 - pixels, abs=1e-3)

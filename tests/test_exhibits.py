@@ -215,6 +215,29 @@ def test_joint_embedding_is_more_alike_than_with_reconstruction() -> None:
     assert "in these models; more from relative depth" in said
 
 
+@pytest.mark.parametrize("second", ["dino", "mae"])
+def test_the_ceiling_of_a_family_is_of_its_own_objectives(second: str) -> None:
+    """MSN stands for a second training: of MAE it is no ceiling of JE with JE."""
+    given = inputs([*PAPER, "msn"])
+    family = "REC" if second == "mae" else "JE"
+    models = change_about(
+        given.models,
+        lambda name, about: (
+            replace(about, family=family, objective=second) if name == "msn" else about
+        ),
+    )
+    results = compute("cka-blocks", given.but(models=models))
+    rows = results["families-ceilings"]
+    less = ["JE · REC"] if second == "mae" else ["JE · JE", "JE · REC"]
+    assert rows.less.tolist() == less
+    assert set(rows.model_a) == {second}
+    assert rows.cka.tolist() == pytest.approx([mean(second, "msn")] * len(less), abs=1e-12)
+    (verdict,) = plugin("claims", "c1").judge({"cka-blocks": results})
+    ceilings = [one for one in verdict.controls if "trainings" in one.a]
+    assert [one.a for one in ceilings] == [f"two trainings of {second}"] * len(less)
+    assert [one.b for one in ceilings] == less
+
+
 def test_two_trainings_of_each_objective_give_an_interval_over_trainings() -> None:
     """By hand: with one training of an objective in its place, the means that it changes."""
     given = inputs([*PAPER, "msn"])

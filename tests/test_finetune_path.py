@@ -104,6 +104,16 @@ def test_one_run_of_each_has_a_difference_and_no_interval() -> None:
     assert last.endswith("It is of no family that is held against another.")
 
 
+def test_the_path_of_a_converted_copy_is_no_second_run() -> None:
+    known = About.from_json(about("REC", "mae"))
+    models = Models(
+        (ModelInfo("mae", about=known), ModelInfo("rounded", about=known, copy_of="mae"))
+    )
+    paths: Paths = {"mae": path(0.5), "rounded": path(0.5001)}
+    records = EXHIBIT.compute(models, paths=paths)["records"]
+    assert set(records.model) == {"mae"}
+
+
 @pytest.mark.parametrize("JE", [[1.0, 1.2], [1.0, 1.2, 1.1, 1.05]])
 def test_several_seeds_give_welchs_interval(JE: list[float]) -> None:
     turns = {"REC": [0.1, 0.2, 0.3, 0.25], "JE": JE, "control": [0.15, 0.35, 0.12, 0.32]}

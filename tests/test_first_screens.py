@@ -122,7 +122,7 @@ def test_of_several_untrained_networks_it_is_said_which_is_shown(
     values = {"mae": 0.5, "random #0": 0.81, "random #1": 0.88, "pixels": 0.1}
     made = changes({name: {"grey": value} for name, value in values.items()})
     answer = screen({"invariance": made}, "mae")[1]
-    grey = answer["Is mae blinder to grey than an untrained network?"]
+    grey = answer["Is mae blinder to grey than random #1?"]
     assert grey.control == "random #1 0.88, raw pixels 0.10"
     assert " over random #1 (unpaired" in grey.effect
 
@@ -147,7 +147,7 @@ def test_models_are_held_against_each_other_on_the_same_images() -> None:
     assert (grey.word, grey.names) == ("0.55", "dino")
     assert grey.effect == "invariance 0.55 [0.53, 0.57], +0.05 [+0.03, +0.07] over mae"
     assert grey.strength == pytest.approx(0.03 / 0.02)
-    untrained = ask("mae")["Is mae blinder to grey than an untrained network?"]
+    untrained = ask("mae")["Is mae blinder to grey than random #0?"]
     assert untrained.word == "no, less"
     assert untrained.effect == "invariance 0.50 [0.48, 0.52], -0.05 [-0.07, -0.03] over random #0"
 
@@ -174,9 +174,9 @@ def test_one_model_is_held_against_an_untrained_network() -> None:
     words = {question: one.word for question, one in answers.items()}
     assert words == {
         "To what is mae blindest?": "0.90",
-        "Is mae blinder to grey than an untrained network?": "yes",
-        "Is mae blinder to horizontal flip than an untrained network?": "no, less",
-        "Is mae blinder to vertical flip than an untrained network?": "undecided",
+        "Is mae blinder to grey than random #0?": "yes",
+        "Is mae blinder to horizontal flip than random #0?": "no, less",
+        "Is mae blinder to vertical flip than random #0?": "undecided",
     }
     _, alone = screen({"invariance": changes({"mae": values["mae"]})}, "mae")
     assert alone["How blind is mae to vertical flip?"].word == "0.50"

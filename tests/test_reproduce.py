@@ -24,7 +24,7 @@ from sslens.errors import InputError, Interrupted
 from sslens.exhibits import Place
 from sslens.report.outcomes import ComparedNumber, JudgedClaim, ReproducedExhibit
 from sslens.report.reproduced import write_page
-from sslens.report.writing.reproduced import list_lines
+from sslens.report.writing.reproduced import list_lines, spell_claim_effect
 from sslens.statistics.estimate import Estimate
 from sslens.store import Store
 from sslens.study.found_numbers import (
@@ -287,6 +287,14 @@ def test_claims_are_read_from_verdicts(tmp_path: Path) -> None:
     assert first.outcome == "holds in these models (all), undecided (cls)"
     assert first.effect == Estimate(0.2, 0.1, 0.3)
     assert second.outcome == "not run"
+    row = (*rows[0][:-1], "", "ap", "REC, several blocks", "the last", "random #0 +1.2 points")
+    names = (*columns, "kind", "a", "b", "controls")
+    write_rows(tmp_path / "verdicts.csv", [dict(zip(names, row, strict=True))])
+    (told,) = read_claims(tmp_path, ("c1",))
+    assert spell_claim_effect(told) == (
+        "REC, several blocks less the last +20.0 points [+10.0, +30.0]; beside it random #0"
+        " +1.2 points"
+    )
 
 
 def test_models_are_named_as_in_the_reports_provenance(tmp_path: Path) -> None:

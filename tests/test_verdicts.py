@@ -575,6 +575,19 @@ def test_a_row_of_the_table_has_both_intervals() -> None:
     assert "+0.30 [+0.20, +0.40], over trainings too [+0.10, +0.50]" in sentence
 
 
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((-1.46, 1.69), "[-1.00, +1.00], all that is possible (2 trainings a side)"),
+        ((0.1, 1.69), "[+0.10, +1.00] (2 trainings a side)"),
+    ],
+)
+def test_no_interval_goes_beyond_what_is_possible(ends: tuple[float, float], said: str) -> None:
+    verdict = reach_verdict("c1", [part((0.3, 0.2, 0.4), (*ends, 2))], members={})
+    (sentence,) = write_verdicts([verdict])
+    assert f"over trainings too {said}" in sentence
+
+
 # ------------------------------------------------------------------------------------------------
 # what speaks against an outcome
 

@@ -150,10 +150,12 @@ def compute(models: Models, *, paths: Paths, seed: int = 0) -> Results:
 
 
 def _list_runs(models: Models, paths: Paths) -> list[TunedRun]:
-    """List each run once, although the best and the last model of a run share one path."""
+    """List each run once, although the best and the last model of a run share one path, and a
+    converted copy has a path of its own."""
     runs: dict[str, TunedRun] = {}
     for name in models.studied:
-        if name in paths:
+        copied = models[name].copy_of
+        if name in paths and copied not in paths:
             table, about = paths[name], models.about(name)
             recipe = table.provenance.get("recipe", {})
             run = TunedRun(name, choose_role(about), about, table.frame, recipe)

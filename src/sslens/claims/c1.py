@@ -3,6 +3,7 @@ Shekhar et al., 2022; figure 1a of 2023)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sslens.comparisons.pairs import read_contrast
 from sslens.comparisons.panels import list_tokens_in
@@ -32,7 +33,6 @@ PAPERS = (
     ),
 )
 READS = ("cka-blocks",)
-CEILING = "two trainings of one objective"
 #: the tables of cka-blocks that have the difference, and what it is averaged over
 TABLES = {"families": "at the same depth", "families-all-pairs": "over all pairs of blocks"}
 
@@ -44,7 +44,7 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     REC model is above 0, by at least 0.02, both of CKA at the same relative depth and of CKA over
     all pairs of blocks, and where it is defined also with the pixels' Gram regressed out. Pairs of
     JE models have different objectives. Beside it stands how much more alike two trainings of one
-    objective are.
+    objective of the same families are.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
@@ -79,10 +79,20 @@ def _judge_tokens(blocks: Results, tokens: str) -> Verdict:
     return reach_verdict(
         "c1",
         parts,
-        controls=[replace(read_contrast(row), a=CEILING) for row in ceilings],
+        controls=[replace(read_contrast(row), a=_name_ceiling(row)) for row in ceilings],
         members=list_members(blocks, tokens),
         tokens=tokens,
     )
+
+
+def _name_ceiling(row: Mapping[str, Any]) -> str:
+    """Name two trainings of one objective by the objectives that are averaged.
+
+    >>> _name_ceiling({"model_a": "mae"}), _name_ceiling({"model_a": "dino and msn"})
+    ('two trainings of mae', 'two trainings of one of dino and msn')
+    """
+    several = " and " in str(row["model_a"])
+    return f"two trainings of {'one of ' if several else ''}{row['model_a']}"
 
 
 def _refuse(blocks: Results, tokens: str | None = None) -> Verdict:

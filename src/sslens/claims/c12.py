@@ -4,6 +4,7 @@ et al., 2023)."""
 from collections.abc import Mapping
 
 from sslens.comparisons.detection_parts import (
+    list_caveats,
     make_ap_part,
     read_difference,
     subtract_published,
@@ -76,4 +77,12 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
         for row in find_rows(frozen, "families", model=REC, less=MULTI, kind="box", measure=size)
     ]
     members = read_sides(str(rows[0]["members"]))
-    return (reach_verdict("c12", parts, members=members, controls=beside),)
+    return (
+        reach_verdict(
+            "c12",
+            parts,
+            members=members,
+            controls=beside,
+            caveats=list_caveats(frozen, parts),
+        ),
+    )

@@ -3,7 +3,7 @@ Shekhar et al., 2023)."""
 
 from collections.abc import Mapping
 
-from sslens.comparisons.detection_parts import make_ap_part, read_difference
+from sslens.comparisons.detection_parts import list_caveats, make_ap_part, read_difference
 from sslens.comparisons.detectors import read_sides
 from sslens.comparisons.parts import find_row, find_rows, refuse
 from sslens.comparisons.roles import JE, REC
@@ -63,7 +63,15 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
         for row in gains.values()
         for family, names in read_sides(str(row["members"])).items()
     }
-    return (reach_verdict("c15", parts, members=members, controls=controls),)
+    return (
+        reach_verdict(
+            "c15",
+            parts,
+            members=members,
+            controls=controls,
+            caveats=list_caveats(layers, parts),
+        ),
+    )
 
 
 def _list_gains_of_probes(results: Mapping[str, Results]) -> list[Contrast]:

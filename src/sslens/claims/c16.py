@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 
-from sslens.comparisons.detection_parts import make_ap_part, subtract_published
+from sslens.comparisons.detection_parts import list_caveats, make_ap_part, subtract_published
 from sslens.comparisons.detection_rows import FROZEN, TUNED
 from sslens.comparisons.detectors import read_sides
 from sslens.comparisons.parts import find_row, refuse
@@ -71,4 +71,6 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
         ),
         make_ap_part(row, "the change of", published=after - before),
     ]
-    return (reach_verdict("c16", parts, members=read_sides(str(row["members"]))),)
+    caveats = list_caveats(results[READS[0]], parts)
+    members = read_sides(str(row["members"]))
+    return (reach_verdict("c16", parts, members=members, caveats=caveats),)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from sslens.comparisons.detection_parts import (
+    list_caveats,
     make_ap_part,
     read_difference,
     subtract_published,
@@ -67,4 +68,12 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
         for row in find_rows(frozen, "multi-crop", model=own[0]["model"], kind="box", measure=size)
     ]
     members = read_sides(str(own[0]["members"]))
-    return (reach_verdict("c17", parts, members=members, controls=beside),)
+    return (
+        reach_verdict(
+            "c17",
+            parts,
+            members=members,
+            controls=beside,
+            caveats=list_caveats(frozen, parts),
+        ),
+    )

@@ -34,6 +34,8 @@ READS = ("knn-depth",)
 #: the features of 20-NN: as they are, and standardised, for a few directions of high variance are
 #: known to spoil the cosine of MAE's (arXiv 2401.00463)
 FEATURES = ("raw", "standardised")
+#: probes hold some of the images back, which vote in 20-NN
+FEWER = "with probes of fewer images than vote,"
 
 
 def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
@@ -80,7 +82,7 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     difference = Estimate.from_row(rec, "difference", "images", "images")
     more = Contrast(f"probe less 20-NN of {REC}", f"that of {JE}", difference)
     gap = Contrast(f"probe of {JE}", "20-NN", Estimate.from_row(je, "gap", "images", "images"))
-    parts.append(replace(make_part(rec, "", more, "accuracy"), controls=(gap,)))
+    parts.append(replace(make_part(rec, FEWER, more, "accuracy"), controls=(gap,)))
     return (reach_verdict("c5", parts, members=members, caveats=reasons),)
 
 

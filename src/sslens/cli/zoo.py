@@ -11,6 +11,7 @@ import tyro
 
 from sslens.arguments.options import Text
 from sslens.cards import Card, cards, look_up, names
+from sslens.counts import spell_count
 from sslens.errors import InputError, nearest
 from sslens.zoo.cache import is_here, locate
 
@@ -201,8 +202,14 @@ def show_card(card: Card) -> str:
     e = card.evaluation
     rows = [
         ("objective", f"{card.objective or 'none'} ({card.family}), {trained[card.tuned]}"),
-        ("architecture", card.arch + (f", {card.heads} heads" if card.heads else "")),
-        ("trained on", card.trained_on + (f", {card.epochs:,} epochs" if card.epochs else "")),
+        (
+            "architecture",
+            card.arch + (f", {spell_count(card.heads, 'head')}" if card.heads else ""),
+        ),
+        (
+            "trained on",
+            card.trained_on + (f", {spell_count(card.epochs, 'epoch')}" if card.epochs else ""),
+        ),
         (
             "evaluation",
             (

@@ -28,7 +28,8 @@ _OTHER = {
 _IMAGES = "images paired"
 #: `first_over` is told of one that was the first among several
 _PAIRED = {
-    "first_over": f"{_IMAGES}, which holds at once for each two models, or a model and a control"
+    "first_over": f"{_IMAGES}, which holds at once for each two models, or a model and a control",
+    **dict.fromkeys(("over_pixels", "usual_over_pixels"), f"{_IMAGES}, of this model alone"),
 }
 UNITS: dict[str, str] = {
     "model": "name",

@@ -1,11 +1,14 @@
 """Models that compute the same, or almost, such as a model and its conversion to fewer bits, or
 neighbouring steps of one run: they are one training."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from sslens.capture import Features, Grams
 from sslens.comparisons.inputs import Models
@@ -17,19 +20,30 @@ from sslens.models.taps import Tap
 #: integers and 0.9992 with one to 8-bit floats; two random initialisations, which no training
 #: connects, have 0.992 to 0.997, and two seeds of one objective 0.49 to 0.92
 ALIKE = 0.998
+#: two networks without Grams or features are one training where their weights differ by less than
+#: this share of their length: a ViT's by 0.0016 after a conversion to bfloat16 and 0.0085 to 8-bit
+#: integers, and by 0.2 after a fine-tuning; two random initialisations' by 0.4
+NEAR = 0.01
 #: the images whose features are compared, and how many make a minibatch
 IMAGES, BATCH = 256, 32
 
 
-def mark_copies(models: Models, names: Iterable[str], values: Mapping[str, Any]) -> Models:
+def mark_copies(
+    models: Models,
+    names: Iterable[str],
+    values: Mapping[str, Any],
+    networks: Mapping[str, nn.Module] | None = None,
+) -> Models:
     """Mark each model that computes the same as an earlier one, or almost.
 
-    It is told from the Grams of a study, or else from its features; without both nothing is marked.
+    It is told from the Grams of a study, or else from its features, or else from the weights, of
+    models that are fine-tuned alike.
 
     Args:
         models: the models of the study and their controls.
         names: the models that may be copies: no random initialisations, which are alike untrained.
         values: the values of the needs of the study's analyses, by name.
+        networks: the networks by the models' names, as far as they are there.
     """
     listed = list(names)
     of_tokens: Mapping[str, Grams] = next(iter(values.get("grams", {}).values()), {})
@@ -37,6 +51,10 @@ def mark_copies(models: Models, names: Iterable[str], values: Mapping[str, Any])
     if not of_tokens and "features" in values:
         images = values["features"].images
         copies = _find_by_features({name: images[name] for name in listed if name in images})
+    elif not of_tokens:
+        copies = _find_by_weights(
+            models, {n: one for n, one in (networks or {}).items() if n in listed}
+        )
     return Models(tuple(replace(one, copy_of=copies.get(one.name)) for one in models))
 
 
@@ -74,6 +92,32 @@ def _find_by_features(features: Mapping[str, Features]) -> dict[str, str]:
     return find_copies(
         {name: _take_grams(one, one.taps) for name, one in features.items() if name in both}
     )
+
+
+def _find_by_weights(models: Models, networks: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Find copies by the weights of networks of one architecture."""
+    weights = {name: one.state_dict() for name, one in networks.items()}
+    copies: dict[str, str] = {}
+    for one, other in itertools.combinations(weights, 2):
+        tuned = {models.about(name).tuned for name in (one, other)}
+        known = len(tuned) > 1 or {one, other} & copies.keys()
+        if not known and _are_near(weights[one], weights[other]):
+            copies[other] = one
+    return copies
+
+
+def _are_near(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    if {name: value.shape for name, value in one.items()} != {
+        name: value.shape for name, value in other.items()
+    }:
+        return False
+    apart = length = 0.0
+    for name, value in one.items():
+        if value.is_floating_point():
+            theirs = other[name].to(value.device, torch.float32)
+            apart += float((value.float() - theirs).square().sum())
+            length += float(value.float().square().sum())
+    return apart <= NEAR**2 * length
 
 
 def _are_alike(one: Grams, other: Grams) -> bool:

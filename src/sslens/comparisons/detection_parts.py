@@ -5,9 +5,11 @@ from typing import Any, Literal
 
 from sslens.comparisons.detection_rows import Published
 from sslens.comparisons.detectors import KINDS, PAPERS
-from sslens.comparisons.parts import make_part
+from sslens.comparisons.parts import find_rows, make_part
+from sslens.comparisons.roles import PIXELS
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.verdicts import Part
+from sslens.table import Results
 
 
 def read_difference(
@@ -95,3 +97,24 @@ def make_ap_part(
         published = None if published is None else -published
     over = {"trainings_low": low, "trainings_high": high, "trainings": row["trainings"]}
     return make_part(over, label, contrast, "ap", expected, published)
+
+
+def list_caveats(results: Results, parts: Sequence[Part]) -> list[str]:
+    """List what speaks against any outcome of a claim about detectors, as clauses: that detectors
+    ended while they were still gaining more than the claim's least difference, and that networks
+    detect less than raw pixels do.
+
+    Args:
+        results: of an exhibit of detection.
+        parts: the parts of the claim.
+    """
+    gains = [row["gained"] for row in find_rows(results, "trainings-made", control=False)]
+    least = min(abs(part.contrast.difference.value) for part in parts)
+    clauses = []
+    if any(gained > max(least, parts[0].smallest) for gained in gains):
+        clauses.append("with detectors that ended while they still gained more than this")
+    rows = find_rows(results, "models", kind="box", measure="AP")
+    pixels = [row["ap"] for row in rows if row["model"] == PIXELS]
+    if pixels and all(row["ap"] < pixels[0] for row in rows if not row["control"]):
+        clauses.append("of networks that all detect less than raw pixels do")
+    return clauses

@@ -24,8 +24,8 @@ from sslens.statistics.sampled import Sampled, average
 #: the columns that say of which families and taps a row is
 FAMILIES = ("model_a", "model_b", "pairs", "members", "tokens", "kind")
 #: the columns of the tables of families: the mean CKA at the same depth, over all pairs of taps and
-#: at each depth (whose intervals hold at once); of two trainings of one objective less that of JE
-#: with JE; and which models the families have
+#: at each depth (whose intervals hold at once); of two trainings of one objective less that of the
+#: families that have it; and which models the families have
 TABLES: Mapping[str, tuple[str, ...]] = {
     "families": (*FAMILIES, *MEAN, "minibatches"),
     "families-all-pairs": (*FAMILIES, *BETWEEN, *THERE, "minibatches"),
@@ -113,7 +113,8 @@ def compare_cka_of_families(models: Models, pairs: Pairs) -> Iterator[tuple[str,
     The table `families` has means over taps at the same depth, `families-all-pairs` means over all
     pairs of taps, and `families-by-depth` the CKA at each depth with simultaneous intervals. Each
     difference has an interval over images, and one over images and trainings if every objective
-    has two trainings or more. `families-ceilings` has the CKA of two trainings of one objective.
+    has two trainings or more. `families-ceilings` has the CKA of two trainings of one objective of
+    the same families.
 
     Yields:
         Rows, each after the name of its table; none if there are not at least two JE objectives
@@ -149,32 +150,42 @@ def compare_cka_of_families(models: Models, pairs: Pairs) -> Iterator[tuple[str,
 def _compare_ceilings(
     models: Models, pairs: Pairs, families: PairContrast, grid: np.ndarray
 ) -> Iterator[tuple[str, Row]]:
-    """Subtract the CKA of the families from the CKA of two trainings of one objective.
+    """Subtract the CKA of the families from the CKA of two trainings of their own objectives: JE
+    with JE from trainings of JE alone, and JE with REC from those of both families, each family
+    with the same weight, or of the one that has any.
 
-    There is no row if no objective has two trainings.
+    There is no row if no objective of these has two trainings.
     """
-    groups = [
-        trainings.group_by_objective(models, names).values() for names in list_families(models)
-    ]
-    seconds = [
-        pair
-        for group in itertools.chain(*groups)
-        for pair in (pairs.find(a, b) for a, b in itertools.combinations(group, 2))
-        if pair
-    ]
-    if not seconds:
-        return
-    values = {(pair.a, pair.b): pair.at(grid) for pair in seconds}
-    ceiling = trainings.average_over_objectives(models, values, average)
-    members = "; ".join(pair.name for pair in seconds)
-    names = name_families(pairs, "one objective", "another training", len(seconds), members)
-    for less, value in ((f"{JE} · {JE}", families.inside), (f"{JE} · {REC}", families.outside)):
-        if value is not None:
-            fine = np.asarray(np.isfinite((ceiling - value).value))
-            estimate = estimate_value((ceiling - value).mean())
-            row = make_difference_columns(less, estimate.value, estimate.low, estimate.high)
-            row |= make_cka_columns(ceiling.where(fine).mean()) | {"depths": int(fine.sum())}
-            yield "families-ceilings", names | row
+    seconds = {}
+    for family, names in zip((JE, REC), list_families(models), strict=True):
+        groups = trainings.group_by_objective(models, names).values()
+        found = [pairs.find(a, b) for group in groups for a, b in itertools.combinations(group, 2)]
+        seconds[family] = [pair for pair in found if pair]
+    for other, value in ((JE, families.inside), (REC, families.outside)):
+        known = [seconds[family] for family in dict.fromkeys((JE, other)) if seconds[family]]
+        if value is None or not known:
+            continue
+        ceiling = average(
+            [
+                trainings.average_over_objectives(
+                    models, {(pair.a, pair.b): pair.at(grid) for pair in group}, average
+                )
+                for group in known
+            ]
+        )
+        among = [pair for group in known for pair in group]
+        objectives = dict.fromkeys(trainings.name_objective(models, pair.a) for pair in among)
+        members = "; ".join(pair.name for pair in among)
+        columns = name_families(
+            pairs, list_names([*objectives]), "another training", len(among), members
+        )
+        fine = np.asarray(np.isfinite((ceiling - value).value))
+        estimate = estimate_value((ceiling - value).mean())
+        row = make_difference_columns(
+            f"{JE} · {other}", estimate.value, estimate.low, estimate.high
+        )
+        row |= make_cka_columns(ceiling.where(fine).mean()) | {"depths": int(fine.sum())}
+        yield "families-ceilings", columns | row
 
 
 def average_same(pairs: Sequence[Pair]) -> Sampled:

@@ -163,8 +163,10 @@ class ImageSet:
         classes = f", {spell_count(len(self.classes), 'class')}" if self.labels is not None else ""
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         left_out = sum(one.count for one in self.left_out)
-        others = f", {left_out} files left out (see notes)" if left_out else ""
-        return f"<ImageSet {self.name}: {len(self)} images{classes}{skipped}{others}>"
+        others = f", {spell_count(left_out, 'file')} left out (see notes)" if left_out else ""
+        return (
+            f"<ImageSet {self.name}: {spell_count(len(self), 'image')}{classes}{skipped}{others}>"
+        )
 
     @overload
     def __getitem__(self, place: int) -> Photo: ...

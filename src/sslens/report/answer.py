@@ -64,15 +64,15 @@ UNITS: dict[str, str] = {
         "accuracy of the probe less that of raw pixels' probe, on the same images; of k-NN where no"
         " probe was trained"
     ),
-    "over_pixels_low": "lower end of its 95 % interval, images paired",
+    "over_pixels_low": "lower end of its 95 % interval, images paired, of this model alone",
     "over_pixels_high": "upper end",
     "knn_over_pixels": "accuracy of k-NN less k-NN's of raw pixels, on the same `knn_images`",
-    "knn_over_pixels_low": "lower end of its 95 % interval, images paired",
+    "knn_over_pixels_low": "lower end of its 95 % interval, images paired, of this model alone",
     "knn_over_pixels_high": "upper end",
     "probe_over_pixels": (
         "accuracy of the probe less that of raw pixels' probe, on the same `probe_images`"
     ),
-    "probe_over_pixels_low": "lower end of its 95 % interval, images paired",
+    "probe_over_pixels_low": "lower end of its 95 % interval, images paired, of this model alone",
     "probe_over_pixels_high": "upper end",
     "usual": "accuracy of the usual choice: the last layer, with the model's usual pooling",
     "over_usual": (

@@ -48,6 +48,9 @@ class JudgedClaim:
         outcome: what became of it.
         effect: its first difference; None where it was not run.
         why: what decided, or what is missing.
+        kind: the kind of number that the effect is, a key of `SMALLEST`.
+        of: what the effect is of, such as "REC less JE".
+        beside: the controls with their numbers, in words; empty where there is none.
     """
 
     claim: str
@@ -55,6 +58,9 @@ class JudgedClaim:
     outcome: str
     effect: Estimate | None
     why: str
+    kind: str = "cka"
+    of: str = ""
+    beside: str = ""
 
 
 @final

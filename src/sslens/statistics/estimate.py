@@ -31,6 +31,8 @@ SMALLEST = {
     "accuracy": 0.005,
     "ap": 0.005,
 }
+#: the largest difference that there can be, by kind of number; R² and sensitivities have none
+LARGEST = {"cka": 1.0, "tau": 2.0, "straightness": 1.0, "accuracy": 1.0, "ap": 1.0}
 #: an interval that is narrower has no width but for rounding
 NARROWEST = 1e-12
 NAN = float("nan")
@@ -131,6 +133,21 @@ class Estimate:
             low=self.value - longer * (self.value - self.low),
             high=self.value + longer * (self.high - self.value),
         )
+
+    def cut_to_possible(self, kind: str) -> "Estimate":
+        """Return the estimate with its interval cut to the differences that are possible, as t's
+        interval over a few trainings may go far beyond: no true difference is lost.
+
+        Args:
+            kind: the kind of number of which this is a difference, a key of `SMALLEST`.
+
+        >>> wide = Estimate(0.04, -1.46, 1.69, "images and trainings", 2)
+        >>> cut = wide.cut_to_possible("cka")
+        >>> cut.low, cut.high
+        (-1.0, 1.0)
+        """
+        largest = LARGEST.get(kind, math.inf)
+        return replace(self, low=max(self.low, -largest), high=min(self.high, largest))
 
     @property
     def sign(self) -> int | None:

@@ -1,6 +1,7 @@
 """Images that learn or judge, each once: copies in a set, and images of one set in another, are
 left out by their content."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, overload
 
@@ -10,11 +11,12 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Int64
 
+    from sslens.capture import Features
     from sslens.data.images import ImageSet
 
 #: what helps where all images of a bank are classified by it
 OTHERS = "give others as {bank}, or leave it out: then each image is classified by the others"
-#: copies of another class that are named
+#: copies of another class, and pairs of near copies, that are named
 NAMED = 3
 
 
@@ -61,6 +63,8 @@ def describe_copies(images: "ImageSet") -> list[str]:
     rest = leave_out_copies(images)
     if rest is images:
         return []
+    if len(rest) == len(images):
+        return [_say_alike(images)]
     count = len(images) - len(rest)
     return [
         f"{count:,} of {len(images):,} images of {images.name} are copies of others, and are kept,"
@@ -79,16 +83,18 @@ def leave_out_copies(images: "ImageSet | None") -> "ImageSet | None":
 
     Returns:
         The images that are left, which say how many were left out, and which of these have another
-        class; all of them where they are all alike.
+        class; all of them, which say so, where they are all alike, with classes or without.
     """
-    if images is None or (images.labels is None and images.objects is None):
+    if images is None:
         return images
     import numpy as np
 
     from sslens.data.copies import find_copies
 
     copies, firsts = find_copies(images)
-    if not len(copies) or len(copies) == len(images) - 1:  # of one image nothing is learnt
+    if len(copies) and len(copies) == len(images) - 1:  # of one image nothing is learnt
+        return replace(images, doubts=(*images.doubts, _say_alike(images)))
+    if not len(copies) or (images.labels is None and images.objects is None):
         return images
     rest = images.take(np.setdiff1d(np.arange(len(images)), copies))
     those, are = ("image", "is a copy") if len(copies) == 1 else ("images", "are copies")
@@ -101,6 +107,14 @@ def leave_out_copies(images: "ImageSet | None") -> "ImageSet | None":
         apart = images.labels[copies] != images.labels[firsts]
         said += _describe_contradictions(images, copies[apart], firsts[apart])
     return replace(rest, doubts=(*rest.doubts, Caution(said)))
+
+
+def _say_alike(images: "ImageSet") -> Caution:
+    """Say that all images have the same pixels."""
+    return Caution(
+        f"All {len(images):,} images of {images.name} have the same pixels: nothing here tells them"
+        " apart, and no number of them says anything of a model."
+    )
 
 
 def _describe_contradictions(
@@ -166,3 +180,69 @@ def leave_out_shared(
         " among those that are judged."
     )
     return replace(rest, doubts=(*rest.doubts, Caution(said)))
+
+
+def describe_near_copies(
+    images: "Iterable[Features]", bank: "Iterable[Features]" = ()
+) -> list[Caution]:
+    """Say how many images with classes have a near copy, as a note for a reader; no note where
+    there is none, or where the raw pixels are not among the features.
+
+    Args:
+        images: the features of the images that are judged, of all models and controls.
+        bank: those of the images that vote and train.
+    """
+    from sslens.comparisons.image_copies import ALIKE, find_near_copies
+
+    sets = [
+        one
+        for features in (images, bank)
+        for one in [*filter(_is_of_pixels, features)][:1]
+        if one.labels is not None
+    ]
+    pairs = find_near_copies(*sets).tolist() if sets else []
+    if not pairs:
+        return []
+    names = [
+        f"{name} of the bank" if number else name
+        for number, one in enumerate(sets)
+        for name in one.ids
+    ]
+    named = "; ".join(f"{names[one]} and {names[other]}" for one, other in pairs[:NAMED])
+    more = f"; and {len(pairs) - NAMED:,} more pairs" if len(pairs) > NAMED else ""
+    count = len({row for pair in pairs for row in pair})
+    return [
+        Caution(
+            f"{count:,} of {len(names):,} images that vote, train or are judged have a near copy"
+            f" among these: shrunk to 32 × 32, the pixels of both correlate by {ALIKE:g} or more,"
+            " as after a photograph is scaled or saved again. They are kept, and k-NN and probes"
+            f" may have them right whatever the features are: {named}{more}."
+        )
+    ]
+
+
+def describe_equal_rows(sets: "Sequence[Features]") -> list[Caution]:
+    """Say how many images of stored features have the features of another image, as a note for a
+    reader; no note where there is none.
+
+    Args:
+        sets: the stored features of one model for the images that are judged and learnt from.
+    """
+    from sslens.comparisons.image_copies import find_equal_rows
+
+    rows = find_equal_rows(*sets)
+    if not len(rows):
+        return []
+    names = [name for one in sets for name in one.ids]
+    more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
+    return [
+        Caution(
+            f"{len(rows):,} of {len(names):,} images have the features of another image, to the"
+            " last digit, as copies have. They are kept, and k-NN and probes have them right"
+            f" whatever the features are: {', '.join(names[row] for row in rows[:NAMED])}{more}."
+        )
+    ]
+
+
+def _is_of_pixels(features: "Features") -> bool:
+    return [tap.kind for tap in features.taps] == ["pixels"]

@@ -115,7 +115,26 @@ def read_claims(folder: Path, claims: tuple[str, ...]) -> Iterator[JudgedClaim]:
         if first["effect"]:
             value, low, high = (_number(first, name) for name in ("effect", "low", "high"))
             effect = Estimate(value, low, high)
-        yield JudgedClaim(claim, words, ", ".join(said), effect, first["why"])
+        yield JudgedClaim(
+            claim,
+            words,
+            ", ".join(said),
+            effect,
+            first["why"],
+            first.get("kind") or "cka",
+            _name_difference(first),
+            first.get("controls", "").removeprefix("none"),
+        )
+
+
+def _name_difference(row: Row) -> str:
+    """Name what a row of verdicts subtracts.
+
+    >>> _name_difference({"part": "box AP,", "a": "REC", "b": "JE"})
+    'box AP, REC less JE'
+    """
+    both = " less ".join(filter(None, (row.get("a", ""), row.get("b", ""))))
+    return " ".join(filter(None, (row.get("part", ""), both)))
 
 
 def _write_outcome(row: Mapping[str, str]) -> str:

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any, final
 from sslens import zoo
 from sslens.counts import spell_count
 from sslens.data.sources import call_source
-from sslens.errors import InputError
+from sslens.errors import Caution, InputError
 from sslens.own_files import OwnFiles
 from sslens.store import Store, home
-from sslens.study.copies import OTHERS, match_bank
+from sslens.study.copies import (
+    OTHERS,
+    describe_equal_rows,
+    describe_near_copies,
+    match_bank,
+)
 from sslens.study.given import keep_devices
 from sslens.study.image_sets import (
     choose_sample,
@@ -177,16 +182,30 @@ def classify(
                 say(f"cost      {_estimate(request, passes, runner).describe()}")
                 return None
             jobs = _pair(passes, runner)
+    notes = _describe_copies(request, jobs)
+    for note in notes:
+        say(f"note      {note}")
     sweeps = _sweep(request, jobs, device, say)
     answer = answer_sweeps(sweeps)
     findings = [*sentences(sweeps), *write_over_pixels(answer.frame.to_dict("records"))]
     for text in (list_choices(sweeps), list_layers(sweeps[0]), *findings):
         say(set_minus(text))
-    return _conclude(request, sweeps, answer, findings)
+    return _conclude(request, sweeps, answer, findings, notes)
+
+
+def _describe_copies(request: KnnRequest, jobs: "Sequence[KnnJob]") -> "list[Caution]":
+    """Say which images that vote or are classified are copies of others, as notes for a reader."""
+    banks = [job.bank for job in jobs if job.bank is not None]
+    equal = describe_equal_rows([jobs[0].queries, *banks[:1]]) if request.is_stored else []
+    return equal or describe_near_copies([job.queries for job in jobs], banks)
 
 
 def _conclude(
-    request: KnnRequest, sweeps: "Sequence[Sweep]", answer: "Table", findings: Sequence[str]
+    request: KnnRequest,
+    sweeps: "Sequence[Sweep]",
+    answer: "Table",
+    findings: Sequence[str],
+    notes: Sequence[str],
 ) -> "Result":
     """The result of sweeps."""
     from sslens.comparisons.knn_sweep import make_table
@@ -206,6 +225,7 @@ def _conclude(
         write_files,
         claim_knn(request),
         findings={"knn": tuple(findings)},
+        notes=tuple(notes),
     )
 
 

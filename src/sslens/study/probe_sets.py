@@ -25,7 +25,7 @@ from sslens.probes.linear.batches import Held, Stored
 from sslens.probes.linear.heads import Head
 from sslens.probes.linear.training import require_top
 from sslens.probes.splits import held_out
-from sslens.study.copies import leave_out_copies, leave_out_shared
+from sslens.study.copies import describe_equal_rows, leave_out_copies, leave_out_shared
 from sslens.study.image_sets import (
     NAMED,
     describe_skipped,
@@ -230,6 +230,8 @@ def open_probe_sets(
     require_top(request.top, len(classes))
     train = parts["train"]
     notes = [note for part in parts.values() for note in describe_skipped(part.images)]
+    if request.is_stored:
+        notes += describe_equal_rows([part.features for part in parts.values()])
     if request.folds is not None:
         return ProbeSets(request, model, classes, train, train, train, tuple(notes))
     if "val" not in parts:

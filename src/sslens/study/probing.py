@@ -128,7 +128,10 @@ def _conclude(
         Tables(tables),
         write_files,
         claim_probes(sets.request),
-        notes=tuple(f"{one.head.name} is not settled: {one.why}." for one in outcomes if one.why),
+        notes=(
+            *sets.notes,
+            *(f"{one.head.name} is not settled: {one.why}." for one in outcomes if one.why),
+        ),
     )
 
 

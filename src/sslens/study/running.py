@@ -166,7 +166,7 @@ def _conclude(
     verdicts = judge_all(results, study.claims, sides)
     front = rename_sides(sides, make_first_screen(plan, results, verdicts))
     findings = {name: sentences(name, one) for name, one in results.items()}
-    notes = (*asked.notes, *describe_copies(models), *plan.notes)
+    notes = (*asked.notes, *describe_copies(models), *_note_near_copies(values), *plan.notes)
     files = ReportFiles(
         title=asked.title or front.compared,
         answer=make_answer(results, models),
@@ -198,6 +198,14 @@ def _conclude(
         front=front,
         grams=values.get("grams"),
     )
+
+
+def _note_near_copies(values: Mapping[str, Any]) -> Sequence[str]:
+    """Say which images have near copies, where the features of the raw pixels are known."""
+    from sslens.study.copies import describe_near_copies
+
+    sets = values.get("features")
+    return [] if sets is None else describe_near_copies(sets.images.values(), sets.bank.values())
 
 
 def _list_tables(results: "Mapping[str, Results]", verdicts: "Sequence[Verdict]") -> "Tables":

@@ -29,7 +29,8 @@ def find_models(plan: "StudyPlan", values: Mapping[str, Any]) -> "Models":
     from sslens.comparisons.tuned import is_control
 
     trained = [one.name for one in plan.members if not is_control(one.about)]
-    return mark_copies(plan.situation.models, trained, values)
+    networks = {one.name: one.model.network for one in plan.members if one.model is not None}
+    return mark_copies(plan.situation.models, trained, values, networks)
 
 
 def compute_results(

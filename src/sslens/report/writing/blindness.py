@@ -158,7 +158,7 @@ def _compare_with_untrained(
     word = words.get(side, "undecided")
     reason = bracket(explain_width(lead), _explain_open(lead))
     yield Answer(
-        f"Is {name} blinder to {label} than an untrained network?",
+        f"Is {name} blinder to {label} than {lead.b}?",
         word,
         f"invariance {spell(own)}, {spell_difference(ahead)} over {lead.b}{reason}",
         spell_over(own),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sslens.comparisons.roles import TOKENS
+from sslens.counts import spell_count
 from sslens.report.writing.numbers import (
     bracket,
     explain_width,
@@ -88,7 +89,9 @@ def _write_part(part: Part) -> str:
     if part.published is not None:
         text += f" (the papers {spell_effect(Estimate(part.published), part.kind)})"
     if part.trainings is not None:
-        text += f", over trainings too {spell_ends(part.trainings.difference, part.kind)}"
+        over = part.trainings.difference
+        few = f" ({spell_count(over.n, 'training')} a side)" if over.sign is None else ""
+        text += f", over trainings too {spell_ends(over, part.kind)}{few}"
     return text
 
 

@@ -66,27 +66,39 @@ def write_best(results: Results, how: str) -> Iterator[str]:
 
 
 def write_unbeaten(results: Results, how: str) -> Iterator[str]:
-    """Say that raw pixels, or where there are none untrained networks, beat every model, or that no
-    model is shown to beat them, in one sentence, and whether untrained networks beat every model
-    too; nothing where a model beats them, or without controls."""
+    """Say that raw pixels, or where there are none the random initialisations, beat every model, or
+    that no model is shown to beat them, in one sentence, and whether random initialisations beat
+    every model too; nothing where a model beats them, or without controls."""
     own = {"kind": "box", "measure": "AP"}
     untrained = [row for row in find_rows(results, "models", control=False, **own) if row["less"]]
     rows = find_rows(results, "pairs", less=PIXELS, **own)
-    who = "raw pixels" if rows else "untrained networks"
     gains = _rank_gains(rows or untrained)
     sides = _find_sides(gains)
     if not gains or "more" in sides:
         return
+    random = list(dict.fromkeys(str(row["less"]) for row in untrained))
+    who, them = ("raw pixels", "them") if rows else _name_random(random)
     gain, first = gains[0]
     said = f"No model is shown to beat {who}"
     if sides == {"less"}:
-        said = f"{who.capitalize()} beat every model"
+        said = f"{'Raw pixels' if rows else who} {'beats' if them == 'it' else 'beat'} every model"
     near = "" if len(gains) == 1 else ", the nearest,"
     under_untrained = bool(rows) and _find_sides(_rank_gains(untrained)) == {"less"}
     end = ""
     if under_untrained:
-        end = f"; untrained networks beat every model{' too' if sides == {'less'} else ''}"
-    yield f"{said} by box AP, {how}: {first}{near} has {spell_points(gain)} over them{end}."
+        name, one = _name_random(random)
+        beat = "beats" if one == "it" else "beat"
+        end = f"; {name} {beat} every model{' too' if sides == {'less'} else ''}"
+    yield f"{said} by box AP, {how}: {first}{near} has {spell_points(gain)} over {them}{end}."
+
+
+def _name_random(names: Sequence[str]) -> tuple[str, str]:
+    """Name the random initialisations that models are held against, and the pronoun for them.
+
+    >>> _name_random(["random #0"]), _name_random(["random #0", "random ViT"])
+    (('random #0', 'it'), ('random #0 and random ViT', 'them'))
+    """
+    return list_names(names), "it" if len(names) == 1 else "them"
 
 
 def _rank_gains(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Estimate, str]]:

@@ -12,7 +12,7 @@ from sslens.report.writing.numbers import (
     compare,
     list_names,
     spell,
-    spell_difference,
+    spell_effect,
     spell_share,
 )
 from sslens.statistics.estimate import Estimate
@@ -86,7 +86,7 @@ def _write_claim(rows: pd.DataFrame) -> str:
     other = f"that of {row['less']}"
     sentence += f", {compare(difference, other, 'straightness')}"
     others = [
-        f"{other['group']} {spell_difference(read_path_contrast(other).difference)}"
+        f"{other['group']} {spell_effect(read_path_contrast(other).difference, 'straightness')}"
         for other in rows.to_dict("records")
         if other["group"] not in (row["group"], *OVERLAPPING)
     ]

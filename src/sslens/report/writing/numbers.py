@@ -6,7 +6,7 @@ import re
 
 from sslens.comparisons.roles import list_names as list_names
 from sslens.counts import spell_count as spell_count
-from sslens.statistics.estimate import FEWEST, NARROWEST, SMALLEST, Contrast, Estimate
+from sslens.statistics.estimate import FEWEST, LARGEST, NARROWEST, SMALLEST, Contrast, Estimate
 
 #: kinds of numbers of which differences are spelt in points
 IN_POINTS = ("accuracy", "ap")
@@ -229,14 +229,18 @@ def spell_classes(count: int, every: int) -> str:
 
 def spell_effect(difference: Estimate, kind: str = "cka") -> str:
     """Format a difference of the kind of number that `SMALLEST` names: accuracies and average
-    precisions in points.
+    precisions in points. The interval is cut to what is possible, and said to be all of that where
+    it is.
 
     >>> spell_effect(Estimate(0.125, -0.0625, 0.25, "images", 64), "accuracy")
     '+12.5 points [-6.2, +25.0]'
+    >>> spell_effect(Estimate(0.0412, -1.46, 1.69, "images and trainings", 2))
+    '+0.04 [-1.00, +1.00], all that is possible'
     """
-    if kind not in IN_POINTS:
-        return spell_difference(difference)
-    return spell_points(difference)
+    cut = difference.cut_to_possible(kind)
+    spelt = spell_points(cut) if kind in IN_POINTS else spell_difference(cut)
+    reach = LARGEST.get(kind)
+    return f"{spelt}, all that is possible" if -cut.low == reach == cut.high else spelt
 
 
 def spell_number(number: Estimate, *, interval: bool = True) -> str:

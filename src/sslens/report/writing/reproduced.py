@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from sslens.counts import spell_count
 from sslens.report.outcomes import ComparedNumber, JudgedClaim, ReproducedExhibit
-from sslens.report.writing.numbers import list_names, spell_difference, spell_printed
+from sslens.report.writing.numbers import list_names, spell_effect, spell_printed
 
 #: columns of a terminal that the names of exhibits take
 WIDTH = 20
@@ -89,8 +89,18 @@ def write_outcomes(one: ReproducedExhibit) -> str:
 
 
 def spell_claim_effect(claim: JudgedClaim) -> str:
-    """Format the effect of a claim."""
-    return "–" if claim.effect is None else spell_difference(claim.effect)
+    """Format the effect of a claim, with what it is of and the controls beside it.
+
+    >>> from sslens.statistics.estimate import Estimate
+    >>> effect = Estimate(-0.048, -0.059, -0.037)
+    >>> claim = JudgedClaim("c17", "It is so.", "holds", effect, "", "ap", "dino less msn")
+    >>> spell_claim_effect(claim)
+    'dino less msn -4.8 points [-5.9, -3.7]'
+    """
+    if claim.effect is None:
+        return "–"
+    effect = " ".join(filter(None, (claim.of, spell_effect(claim.effect, claim.kind))))
+    return "; beside it ".join(filter(None, (effect, claim.beside)))
 
 
 def summarise(exhibits: Sequence[ReproducedExhibit]) -> str:
@@ -134,8 +144,8 @@ def list_lines(one: ReproducedExhibit, noted: Collection[str] = ()) -> Iterator[
             f" {spell_found(number)}{said}"
         )
     for claim in one.claims:
-        why = f" ({claim.why})" if claim.outcome == "not run" else ""
-        yield f"{begin}{claim.claim.upper()} {claim.outcome}{why}"
+        told = f" ({claim.why})" if claim.outcome == "not run" else f": {spell_claim_effect(claim)}"
+        yield f"{begin}{claim.claim.upper()} {claim.outcome}{told}"
     for note in one.notes:
         if note not in noted:
             yield f"{begin}note: {note}"
