@@ -110,7 +110,7 @@ def test_copies_are_told_by_weights_where_there_is_nothing_else() -> None:
     first = torch.nn.Linear(40, 40)
     networks = {name: copy.deepcopy(first) for name in ("a", "rounded", "tuned", "moved")}
     networks["rounded"].bfloat16()
-    torch.nn.init.normal_(networks["moved"].bias)
+    torch.nn.init.normal_(networks["moved"].weight)
     networks["wide"] = torch.nn.Linear(40, 41)
     abouts = {
         name: replace(MAE, tuned="fine-tuned" if name == "tuned" else False) for name in networks

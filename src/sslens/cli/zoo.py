@@ -202,14 +202,8 @@ def show_card(card: Card) -> str:
     e = card.evaluation
     rows = [
         ("objective", f"{card.objective or 'none'} ({card.family}), {trained[card.tuned]}"),
-        (
-            "architecture",
-            card.arch + (f", {spell_count(card.heads, 'head')}" if card.heads else ""),
-        ),
-        (
-            "trained on",
-            card.trained_on + (f", {spell_count(card.epochs, 'epoch')}" if card.epochs else ""),
-        ),
+        ("architecture", card.arch + _count(card.heads, "head")),
+        ("trained on", card.trained_on + _count(card.epochs, "epoch")),
         (
             "evaluation",
             (
@@ -258,6 +252,11 @@ def show_card(card: Card) -> str:
         for label, text in rows
     ]
     return "\n".join([f"{card.name}: {card.title}", "", *body])
+
+
+def _count(number: int | None, noun: str) -> str:
+    """A number of things as a further clause; empty where it is not known."""
+    return f", {spell_count(number, noun)}" if number else ""
 
 
 def _label(label: str, lines: tuple[str, ...]) -> list[tuple[str, str]]:

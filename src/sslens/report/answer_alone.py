@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from sslens.comparisons.dense_scores import READINGS
+from sslens.comparisons.probing import PLUS
 from sslens.comparisons.rows import Row
 from sslens.data.transform_names import label_transform
 from sslens.table import Results, Table
@@ -13,6 +15,16 @@ from sslens.table import Results, Table
 #: of analyses with a table of a row a model: that table
 BY_MODEL = {"samples": "fidelity", "checkpoints": "checkpoints"}
 INVARIANCE = "invariance"
+DENSE = "dense-depth"
+#: of analyses with a table of a row for two models, the columns that tell of the second how it
+#: differs from the first
+CHANGES = {
+    "weights-changed": ("pairs", ("model_a", "relative", "angle")),
+    "images-moved": (
+        "pairs",
+        ("model_a", "moved", "moved_low", "moved_high", "gain", "gain_low", "gain_high", "images"),
+    ),
+}
 Columns = dict[str, Row]
 
 
@@ -52,10 +64,37 @@ def _list_cells(results: Mapping[str, Results]) -> Iterator[tuple[str, str, Any,
                     if column not in ("model", "control"):
                         text = table.units[str(column)]
                         yield str(row["model"]), f"{analysis}_{column}", value, text
+    for analysis, (name, columns) in CHANGES.items():
+        if analysis in results and name in results[analysis]:
+            table, start = results[analysis].tables[name], analysis.replace("-", "_")
+            for row in table.frame.to_dict("records"):
+                for column in columns:
+                    text = table.units.get(column, "")
+                    yield str(row["model_b"]), f"{start}_{column}", row[column], text
+    if DENSE in results and "scores" in results[DENSE]:
+        yield from _list_dense(results[DENSE].tables["scores"])
     if INVARIANCE in results and "changes" in results[INVARIANCE]:
         frame = results[INVARIANCE]["changes"]
         for row in frame[frame.main & frame["last"]].to_dict("records"):
             yield from _list_invariance(row)
+
+
+def _list_dense(table: Table) -> Iterator[tuple[str, str, Any, str]]:
+    """How well images are segmented from the last block of each model, by a linear probe where one
+    was trained, else by k-NN."""
+    frame = table.frame[table.frame["size"] == "all"]
+    frame = frame[~frame.tap.str.contains(PLUS, regex=False)]
+    for name, own in frame.groupby("model", sort=False):
+        reading = max(READINGS, key=lambda one: (one in set(own.reading), READINGS.index(one)))
+        read = own[own.reading == reading]
+        last = read.loc[read.depth.idxmax()]
+        for column in ("tap", "reading", "miou", "low", "high", "images"):
+            yield (
+                str(name),
+                f"{DENSE.replace('-', '_')}_{column}",
+                last[column],
+                table.units[column],
+            )
 
 
 def _list_invariance(row: Mapping[Any, Any]) -> Iterator[tuple[str, str, Any, str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslens import zoo
-from sslens.comparisons.copies import ALIKE, NEAR
+from sslens.comparisons.copies import ALIKE
 from sslens.comparisons.inputs import ModelInfo, Models
 from sslens.comparisons.roles import is_tuned, list_names
 from sslens.comparisons.trainings import count_trainings_once
@@ -165,7 +165,7 @@ def describe_copies(models: Models) -> list[str]:
     named = "; ".join(list_names(names) for names in groups.values())
     return [
         f"{named} compute the same, or almost: their CKA is {ALIKE} or more at every tap (their"
-        f" weights differ by under {NEAR:.0%}, where no CKA is known). They count as one training,"
+        " weights are equal but for rounding, where no CKA is known). They count as one training,"
         f" by {list_names(list(groups))}, and are no two trainings that others are held against."
     ]
 
