@@ -352,6 +352,8 @@ def test_samples_are_made_once_judged_and_shown(
         run(asked, tmp_path / "out", store=store, quiet=True)
     assert pretence.calls == ["known"]
     assert "steps: in the store" in prepare(asked, store, quiet=True).describe()
+    half = replace(asked, precision="bfloat16")  # of other features of the sources
+    assert "steps: 1 of" in prepare(half, store, quiet=True).describe()
     tables = tmp_path / "out" / "tables" / "samples"
     (row,) = pd.read_csv(tables / "fidelity.csv").to_dict("records")
     assert (row["sources"], row["draws"], row["images"]) == (10, 8, 40)
