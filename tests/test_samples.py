@@ -121,6 +121,12 @@ def given_of(noise: dict[str, float]) -> Given:
     return Given(models, {"samples": make_samples(tuple(noise), noise)})
 
 
+def test_an_average_over_one_source_has_no_interval() -> None:
+    alone = average_over_sources(np.array([[1.0, 0.5]]))
+    assert float(alone.value) == 0.75
+    assert np.isnan(alone.interval()).all()
+
+
 def test_an_average_over_sources_is_that_of_each_source() -> None:
     values = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
     means = values.mean(1)
