@@ -20,6 +20,7 @@ from sslens.capture import (
     Features,
     GramReducer,
     Grams,
+    MapReducer,
     PassRequest,
     WideGramReducer,
     activations,
@@ -335,6 +336,19 @@ def test_features_are_pooled_in_the_order_of_the_plan(
         torch.testing.assert_close(made.read(tap, "cls"), tokens[:, 0])
         torch.testing.assert_close(made.read(tap, "mean"), tokens.sum(1) / 17)
         torch.testing.assert_close(made.read(tap, "patch"), tokens[:, 1:].sum(1) / 16)
+
+
+def test_what_a_pass_returns_can_be_trained_on(model: Backbone, images: ImageSet) -> None:
+    plan = Plan.in_order(images.ids, 8)
+    made, maps = collect(model, images, [FeatureReducer(), MapReducer()], plan=plan)
+    x = batches(model, images, plan)[0]
+    for given in (
+        made.read("norm", "cls"),
+        maps.read("blocks.3").float()[:, 0, 0],
+        activations(model, x, ["norm"])["norm"][:, 0],
+    ):
+        torch.nn.Linear(64, 2)(given).sum().backward()
+    assert not maps.read("blocks.3").is_inference()
 
 
 def test_raw_pixels_are_one_flat_tap(images: ImageSet, plan: Plan) -> None:

@@ -96,6 +96,8 @@ def images(name: str = "photos", content: str = "c1") -> dict[str, Any]:
                 r" 100\.0 % \(224 of 224 px\)"
             ),
         ),
+        ({"transform": seen(fit="pad")}, r"one saw its images cropped and two whole: take models"),
+        ({"transform": seen(flip=True)}, r"one saw its images as they are and two mirrored: take"),
         ({"transform": seen(resize=248)}, r"87\.5 % .* and two 90\.3 % \(224 of 248 px\)"),
         (
             {"transform": seen(interpolation="bilinear")},

@@ -29,6 +29,7 @@ from sslens.fingerprint import (
 )
 from sslens.fingerprint.file import describe
 from sslens.fingerprint.header import ENTRY, FORMAT
+from sslens.fingerprint.tensors import find_not_finite
 from sslens.measures.cka import minibatch_cka
 from sslens.models.about import About
 from sslens.models.taps import Tap
@@ -104,6 +105,12 @@ def synthetic(grams: Tensor, ids: list[str], sizes: list[int]) -> tuple[list[Gra
 
 # ------------------------------------------------------------------------------------------------
 # there and back
+
+
+def test_large_numbers_are_finite_though_their_sum_is_not() -> None:
+    large = torch.full((2, 2), 1e308, dtype=torch.float64)
+    assert find_not_finite(large) is None
+    assert find_not_finite(large, torch.tensor([[0.0], [torch.nan]])) == 1
 
 
 def test_what_is_written_in_float32_is_read_again_exactly(

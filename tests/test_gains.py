@@ -117,6 +117,15 @@ def test_the_exact_p_of_unequal_gains_is_counted() -> None:
     assert compute_sign_flip_p(values) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("small", [0.1 + 0.2 - 0.3, 1e-4])
+def test_gains_that_are_nothing_beside_others_change_no_p(small: float) -> None:
+    few = np.array([1.0] * 7 + [-1.0] + [0.0] * 40 + [small] * 3)
+    assert compute_sign_flip_p(few) == compute_sign_flip_p(few[:-3])
+    # and where all are small they are counted as large ones are
+    assert compute_sign_flip_p(np.array([1 / 143] * 8)) == 2 * 2**-8
+    assert estimate_gain(np.array([1.0] * 12 + [small] * 3 + [0.0] * 40)).sign == 1
+
+
 def test_five_wins_and_no_loss_are_undecided() -> None:
     for images in (20, 100, 2000):
         assert estimate_gain(gains(5, 0, images)).sign == 0

@@ -113,6 +113,8 @@ def test_r2_at_its_edges() -> None:
     assert np.isnan(perfect.low)
     constant = estimate_r2(np.ones((30, 1)), y)
     assert not constant.defined
+    for value in (0.1, 0.3):  # of which the mean is not the number itself
+        assert not estimate_r2(np.full((7, 1), value), y[:7]).defined
     angle = np.deg2rad(np.arange(0, 360, 12.0))
     both = np.stack([np.sin(angle), np.cos(angle)], 1)
     mean = estimate_r2(both, np.zeros_like(both) + both.mean(0))

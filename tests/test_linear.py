@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslens.capture import Features
 from sslens.errors import InputError
 from sslens.probes.linear import heads as _heads
 from sslens.probes.linear.grid import rates
@@ -20,6 +21,8 @@ from sslens.probes.linear.training import (
     Held,
     Point,
     Probes,
+    Stored,
+    find_right,
     fresh,
     paper_grid,
     small_grid,
@@ -276,6 +279,17 @@ def test_a_head_that_diverges_is_told_and_harms_no_neighbour(layers: int) -> Non
 
 # ------------------------------------------------------------------------------------------------
 # bad input
+
+
+def test_an_image_without_numbers_is_refused_or_not_right() -> None:
+    held = drawn()
+    x = held.features[LAST].clone()
+    x[::2] = torch.nan
+    store = Features.of({LAST: x}, labels=held.labels.numpy(), classes="abc")
+    probes = train_probes(held, [Head((LAST,))], GRID[:1])
+    with pytest.raises(InputError, match="norm/cls hold values that are not finite"):
+        probes.right(Stored(store))
+    assert not find_right(torch.full((1, 3, 4), torch.nan), torch.arange(4) % 3, 2).any()
 
 
 def refusals() -> Iterator[tuple[str, dict[str, object], str]]:

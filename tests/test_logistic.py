@@ -269,6 +269,13 @@ def test_one_image_a_class_can_be_learnt() -> None:
     assert probe.predict(x).tolist() == [0, 1, 2, 3]
 
 
+def test_an_image_without_numbers_is_not_right() -> None:
+    x, labels = draw(40, 20)
+    (probe,) = fit_logistic([x], labels, [x], labels)
+    x[::2] = torch.nan
+    assert not probe.right(x, labels)[::2].any()
+
+
 def test_what_cannot_be_learnt_is_refused() -> None:
     x, labels = draw(20, 3)
     refused = {

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import checkpoints
 from sslens import exhibits, load
@@ -504,6 +505,26 @@ def test_a_released_classifier_scores_as_the_whole_network(form: str, tmp_path: 
         features = tokens[:, 0] if classifier.pooling == "cls" else tokens[:, 1:].mean(1)
     assert classifier.pooling == {"mae": "patch", "moco-v3": "cls", "fcmae": "mean"}[form]
     np.testing.assert_allclose(classifier.score(features.double().numpy()), expected, atol=2e-5)
+
+
+def test_another_classifier_on_the_same_network_is_measured_anew(tmp_path: Path) -> None:
+    from sslens import cards, zoo
+    from sslens.study.accuracies import AccuracyRequest, measure_accuracy
+
+    file = cards.cards()["scenes_mae_ft"].shipped
+    assert file is not None
+    header, tensors = zoo.read(file)
+    bias = "classifier.head.bias"
+    accuracies = []
+    for name, more in (("one", 0.0), ("two", 99.0)):
+        own = tensors | {bias: tensors[bias] + more * torch.arange(len(tensors[bias])).half()}
+        save_file(own, tmp_path / f"{name}.safetensors", dict(header))
+        request = AccuracyRequest(
+            str(tmp_path / f"{name}.safetensors"), "classifier", "scenes:1:40", None, tmp_path / "f"
+        )
+        table = measure_accuracy(request, Store(tmp_path / "store"))
+        accuracies.append(table.frame.accuracy.item())
+    assert accuracies[0] > 0.6 > 0.3 > accuracies[1]
 
 
 @pytest.mark.slow

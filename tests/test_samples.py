@@ -121,6 +121,12 @@ def given_of(noise: dict[str, float]) -> Given:
     return Given(models, {"samples": make_samples(tuple(noise), noise)})
 
 
+def test_an_average_over_one_source_has_no_interval() -> None:
+    alone = average_over_sources(np.array([[1.0, 0.5]]))
+    assert float(alone.value) == 0.75
+    assert np.isnan(alone.interval()).all()
+
+
 def test_an_average_over_sources_is_that_of_each_source() -> None:
     values = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
     means = values.mean(1)
@@ -352,6 +358,8 @@ def test_samples_are_made_once_judged_and_shown(
         run(asked, tmp_path / "out", store=store, quiet=True)
     assert pretence.calls == ["known"]
     assert "steps: in the store" in prepare(asked, store, quiet=True).describe()
+    half = replace(asked, precision="bfloat16")  # of other features of the sources
+    assert "steps: 1 of" in prepare(half, store, quiet=True).describe()
     tables = tmp_path / "out" / "tables" / "samples"
     (row,) = pd.read_csv(tables / "fidelity.csv").to_dict("records")
     assert (row["sources"], row["draws"], row["images"]) == (10, 8, 40)

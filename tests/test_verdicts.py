@@ -104,6 +104,16 @@ def test_what_is_under_the_smallest_difference_is_the_same_and_never_more() -> N
 # trainings
 
 
+def test_a_contradicted_claim_is_as_strong_as_what_contradicts_it() -> None:
+    same, less = (
+        Part("", Contrast("JE", "REC", Estimate(*ends, "images", 900)), 0.02, "cka")
+        for ends in ((0.0, -0.001, 0.001), (-0.03, -0.05, -0.01))
+    )
+    verdict = reach_verdict("c1", [same, less], members={})
+    assert verdict.outcome == "contradicted"
+    assert verdict.strength == pytest.approx(0.5)
+
+
 def test_an_interval_over_trainings_of_means_is_welchs() -> None:
     one, other = np.array([1.0, 1.5, 1.2, 1.1]), np.array([0.5, 0.9, 0.3, 0.4])
     alone = {"A": {"a": list(one - other.mean())}, "B": {"b": list(one.mean() - other)}}

@@ -4,6 +4,7 @@ and options in a source."""
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from sslens.models.backbone import Backbone
 from sslens.models.networks import read_network
 from sslens.models.outputs import count_before, find_part
 from sslens.models.sizes import RESAMPLED, at_image_size, resample_as
+from sslens.zoo.own_code import describe_code
 
 SMALL = EvalTransform(resize=32, crop=32)
 
@@ -268,6 +270,41 @@ def test_the_digest_holds_taps_and_how_they_are_read() -> None:
     assert sslens.wrap(network, transform=SMALL).digest == one.digest
     assert sslens.wrap(network, transform=SMALL, prefix=7).digest != one.digest
     assert sslens.wrap(network, taps=["ln_post"], transform=SMALL).digest != one.digest
+
+
+class Scaled(nn.Module):
+    """A network with settings that no module prints."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, 4, 8, 8), nn.Conv2d(4, 4, 1)
+        self.kept = torch.rand(4000)  # as results of a pass before
+        self._scale, self.act = settings.get("scale", 1.0), settings.get("act", torch.relu)
+        self.config = SimpleNamespace(steps=[1, settings.get("steps", 2)], network=self)
+        self.mean = torch.tensor([0.5, settings.get("mean", 0.5)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.last(self.act(self.stem(x) - self.mean.mean()))
+        return x * self._scale * self.config.steps[1]
+
+
+@pytest.mark.parametrize(
+    "other", [{"scale": 2.0}, {"act": torch.tanh}, {"act": Tensor.sin}, {"steps": 3}, {"mean": 0.1}]
+)
+def test_the_digest_holds_what_modules_do_not_print(other: dict[str, Any]) -> None:
+    """Two networks with the same weights and classes would else share what the store keeps."""
+    one, two, again = Scaled(), Scaled(**other), Scaled()
+    for network in (two, again):
+        network.load_state_dict(one.state_dict())
+    digests = [sslens.wrap(each, transform=SMALL).digest for each in (one, two, again)]
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_the_digest_holds_what_modules_of_libraries_do_not_print() -> None:
+    first = nn.TransformerEncoderLayer(8, 2, norm_first=True)
+    last = nn.TransformerEncoderLayer(8, 2, norm_first=False)
+    assert describe_code(first) != describe_code(last)
+    assert describe_code(torchvision.models.resnet18()) == b""
 
 
 def test_the_transform_is_read_from_what_other_libraries_have() -> None:

@@ -113,7 +113,8 @@ class FeatureAccumulator:
         for pooling, vectors in pool_tap(self._request.model, tap, output).items():
             column = tap.name, pooling
             if column not in self._values:
-                self._values[column] = torch.zeros(self._starts[-1], vectors.shape[1])
+                with torch.inference_mode(False):  # probes may be trained on them
+                    self._values[column] = torch.zeros(self._starts[-1], vectors.shape[1])
             self._values[column][start:stop] = vectors.float().cpu()
 
     def finish(self) -> Features:

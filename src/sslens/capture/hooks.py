@@ -70,6 +70,7 @@ def activations(
         # some networks of other classes than ours rectify an output in place
         outputs[tap.name] = output.clone() if model.outputs else output
 
-    with torch.inference_mode(), visit_taps(model, model.pick(taps), keep):
+    # not in inference mode: its tensors could not be trained on
+    with torch.no_grad(), visit_taps(model, model.pick(taps), keep):
         model(x)
     return outputs

@@ -339,7 +339,8 @@ class MapAccumulator:
         values = arrange(self._request.model, tap, output)
         if tap.name not in self._values:
             shape = self._starts[-1], *values.shape[1:]
-            self._values[tap.name] = torch.zeros(shape, dtype=torch.float16)
+            with torch.inference_mode(False):  # detectors may be trained on them
+                self._values[tap.name] = torch.zeros(shape, dtype=torch.float16)
         peak = float(values.abs().amax())
         if not peak <= LARGEST:
             raise Mishap(

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from sslens.plan import Plan
 
 
+#: settings of a transform that are there where they are not usual, with the usual value, and how
+#: images are seen with that and with another
+PLACED = (("fit", "crop", ("cropped", "whole")), ("flip", False, ("as they are", "mirrored")))
+
+
 @dataclass(frozen=True, repr=False)
 class Conditions:
     """The conditions under which Grams were computed; two models can be compared only if they
@@ -249,6 +254,12 @@ def _region(a: Conditions, b: Conditions) -> Difference | None:
     ours, theirs = a.transform, b.transform
     if ours == theirs:
         return None
+    mend = "take models with the same region, or compare with {any_transform=True}"
+    for name, usual, clauses in PLACED:
+        ways = [view.get(name, usual) for view in (ours, theirs)]
+        if ways[0] != ways[1]:
+            how = [clauses[way != usual] for way in ways]
+            return f"{a.name} saw its images {how[0]} and {b.name} {how[1]}", mend
     wide, narrow = (view["resize"] / view["crop"] for view in (ours, theirs))
     # a resize is a whole number, rounded down from the ratio that was meant: one pixel either way
     # is no other region
@@ -256,7 +267,7 @@ def _region(a: Conditions, b: Conditions) -> Difference | None:
         return (
             f"{a.name} saw the central {100 / wide:.1f} % of an image's shorter side"
             f" ({_sides(ours)}) and {b.name} {100 / narrow:.1f} % ({_sides(theirs)})",
-            "take models with the same region, or compare with {any_transform=True}",
+            mend,
         )
     return None
 

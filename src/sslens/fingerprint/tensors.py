@@ -147,5 +147,7 @@ def find_not_finite(*tensors: "Tensor") -> int | None:
     None where all are finite."""
     for tensor in tensors:
         if not bool(tensor.double().sum().isfinite()):  # one reading, where a mask would be three
-            return int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
+            rows = (~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()
+            if len(rows):  # a sum of finite numbers may be infinite too
+                return int(rows[0])
     return None

@@ -147,8 +147,8 @@ def find_right(
     logits: Float[Tensor, "head class image"], labels: Int64[Tensor, " image"], top: int
 ) -> Bool[Tensor, "head image"]:
     """Return which images have their class among the `top` highest logits, of equal ones the first
-    classes; an image of class −1 is never right."""
+    classes; an image of class −1 is never right, nor is one whose logits are nan."""
     own = logits.gather(1, labels.clamp_min(0).expand(len(logits), 1, -1))
     before = torch.arange(logits.shape[1], device=logits.device)[:, None] < labels
     ahead = ((logits > own) | ((logits == own) & before)).sum(1)
-    return (ahead < top) & (labels >= 0)
+    return (ahead < top) & (labels >= 0) & ~own[:, 0].isnan()

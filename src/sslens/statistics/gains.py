@@ -18,7 +18,7 @@ from sslens.statistics.estimate import Estimate
 
 #: up to so many images with a gain other than 0 the exact test is run too; with more the two agree
 EXACT = 200
-#: gains are taken as multiples of 1/g with g up to this number; larger ones are rounded to it
+#: gains are taken as multiples of 1/g with g up to this number; others are rounded to it
 FINEST = 60
 #: halvings of the bracket of an end, which is 2 wide: 2 · 2⁻⁴⁰ is left
 HALVINGS = 40
@@ -208,7 +208,8 @@ def compute_sign_flip_p(values: Float64[np.ndarray, " image"]) -> float:
     least as far from 0 as the observed sum. For gains of −1 and 1 it is the exact test of McNemar,
     the binomial test of the wins among the images that differ. The distribution of the sum is the
     convolution of one binomial distribution for each size of gain. Gains that are no multiples of
-    1/60 or of a larger fraction are rounded to 1/60.
+    1/60 or of a larger fraction are rounded to 1/60, or to 1/60 of the largest where that is below
+    1; those that are rounded to 0 decide nothing.
 
     >>> compute_sign_flip_p(np.array([1.0] * 5))
     0.0625
@@ -221,10 +222,10 @@ def compute_sign_flip_p(values: Float64[np.ndarray, " image"]) -> float:
     steps = np.round(sizes * _fraction(sizes)).astype(int)
     total = abs(int((np.sign(values[values != 0]) * steps).sum()))
     chances = np.ones(1)
-    for step, count in zip(*np.unique(steps, return_counts=True), strict=True):
+    for step, count in zip(*np.unique(steps[steps > 0], return_counts=True), strict=True):
         # the sum of `count` signs is 2 k − count for k successes, in steps of 2 `step`
         spread = np.zeros(int(count * step) + 1)
-        spread[:: int(step) or 1][: count + 1] = _halves(int(count))
+        spread[:: int(step)] = _halves(int(count))
         chances = np.convolve(chances, spread)
     sums = 2 * np.arange(len(chances)) - (len(chances) - 1)
     return float(min(1.0, chances[np.abs(sums) >= total].sum()))
@@ -235,12 +236,14 @@ def _halves(count: int) -> Float64[np.ndarray, " successes"]:
     return np.array([math.comb(count, k) / 2**count for k in range(count + 1)])
 
 
-def _fraction(sizes: Float64[np.ndarray, " gain"]) -> int:
-    """The smallest g up to `FINEST` such that all gains are multiples of 1/g; `FINEST` if none."""
+def _fraction(sizes: Float64[np.ndarray, " gain"]) -> float:
+    """The smallest g up to `FINEST` such that all gains are multiples of 1/g; if there is none,
+    `FINEST` over the largest gain, or over 1 where that is larger."""
+    most = float(sizes.max(initial=0))
     for g in range(1, FINEST + 1):
-        if np.abs(sizes * g - np.round(sizes * g)).max(initial=0) < 1e-6:
-            return g
-    return FINEST
+        if np.abs(sizes * g - np.round(sizes * g)).max(initial=0) < 1e-6 and most * g > 0.5:
+            return float(g)
+    return FINEST / min(1.0, most) if most > 0 else 1.0
 
 
 def estimate_gains_at_once(

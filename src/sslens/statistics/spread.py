@@ -92,4 +92,5 @@ def average_over_sources(
     """
     draws = Draws.of(len(values))
     sums = draws.sums(np.stack([values.mean(1), np.ones(len(values))], 1))
-    return draws.sampled(sums[:, 0] / sums[:, 1], reach=reach)
+    with np.errstate(invalid="ignore"):  # 0/0 without the only source
+        return draws.sampled(sums[:, 0] / sums[:, 1], reach=reach)

@@ -290,15 +290,16 @@ class Verdict:
         """
         if self.outcome in ("undecided", "not run"):
             return 0.0
-        for_it: list[float] = []
-        against: list[float] = []
+        by_answer: dict[Answer, list[float]] = {}
         for part in self.parts:
-            answer = part.choose_answer(self.scope)
-            (for_it if answer == "holds" else against).append(part.measure_strength(self.scope))
+            strengths = by_answer.setdefault(part.choose_answer(self.scope), [])
+            strengths.append(part.measure_strength(self.scope))
+        if self.outcome == "contradicted":
+            return max(by_answer["contradicted"])
+        for_it = by_answer.pop("holds", [])
+        against = [strength for strengths in by_answer.values() for strength in strengths]
         if self.outcome == "in part":
             return min(max(for_it), max(against))
-        if self.outcome == "contradicted":
-            return max(against)
         return min([*for_it, *against])
 
 

@@ -110,6 +110,7 @@ def measure_accuracy(request: AccuracyRequest, store: Store) -> Table:
         "seed": request.seed,
         "images": dict(asked.key),
         "bank": None if bank is None else dict(bank.key),
+        "classifier": None if classifier is None else classifier.digest,
         "sources": source_digest("study.accuracies", entry="measure_accuracy", store=store),
         "versions": list_versions(),
     }

@@ -302,6 +302,7 @@ def _key(
     images = situation.images
     assert images is not None
     sources = images.take(range(count_sources(images)))
+    precision = situation.study.precision  # of the features, from which samples are made
     return {
         "generator": digest(dict(generator.key)),
         "model": [known, model.digest],
@@ -309,6 +310,7 @@ def _key(
         "draws": DRAWS,
         "seed": situation.study.seed,
         "steps": generator.process.default_steps,
+        **({} if precision == "float32" else {"precision": precision}),
     }
 
 

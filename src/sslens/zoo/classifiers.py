@@ -1,6 +1,7 @@
 """The classifier in a checkpoint file: what its authors put on top of the network and trained with
 labels."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,15 @@ class ReleasedClassifier:
     weight: Float64[np.ndarray, "class dim"]
     bias: Float64[np.ndarray, " class"]
     norm: tuple[Float64[np.ndarray, " dim"], Float64[np.ndarray, " dim"]] | None = None
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the pooling and of all numbers."""
+        state = hashlib.sha256(self.pooling.encode())
+        for part in (self.weight, self.bias, *(self.norm or ())):
+            state.update(f"{part.shape}".encode())
+            state.update(np.ascontiguousarray(part).tobytes())
+        return state.hexdigest()
 
     def score(
         self, features: Float64[np.ndarray, "image dim"]

@@ -2,8 +2,6 @@
 
 import copy
 import hashlib
-import inspect
-import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeAlias
@@ -23,6 +21,7 @@ from sslens.models.sizes import at_image_size, scale
 from sslens.models.taps import Tap
 from sslens.models.tracing import Call, trace
 from sslens.zoo.evaluation import make_transform
+from sslens.zoo.own_code import describe_code
 from sslens.zoo.raised import locate
 
 #: the families of objectives that groups of models are compared by
@@ -127,6 +126,7 @@ def _wrap(
     sized: str,
 ) -> Backbone:
     network = networks.prepare(network).eval()
+    described = describe_code(network)  # before a pass, whose results it may keep
     made = _find_transform(network, transform, name)
     assumptions = NOTHING_ASSUMED
     if made is None:
@@ -149,7 +149,7 @@ def _wrap(
         prefix=reading.prefix,
         about=replace(about, network=reading.kind),
         outputs=reading.outputs,
-        code=_digest_code(network, reading),
+        code=_digest_code(described, reading),
         assumptions=assumptions,
     )
     if image_size is not None and image_size != made.crop:
@@ -345,18 +345,10 @@ def read_config(config: Mapping[str, Any]) -> EvalTransform:
     )
 
 
-def _digest_code(network: nn.Module, reading: Reading) -> str:
-    """A digest of what decides the features beside weights and modules: the source of the user's
-    own classes, and how each tap is read."""
-    state = hashlib.sha256()
-    installed = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
-    kinds = {type(module) for module in network.modules()}
-    for kind in sorted(kinds, key=lambda kind: kind.__qualname__):
-        try:
-            if not str(inspect.getsourcefile(kind)).startswith(installed):
-                state.update(inspect.getsource(kind).encode())
-        except (OSError, TypeError):  # made in a prompt
-            state.update(kind.__qualname__.encode())
+def _digest_code(described: bytes, reading: Reading) -> str:
+    """A digest of what decides the features beside weights and modules: what `describe_code` says,
+    and how each tap is read."""
+    state = hashlib.sha256(described)
     for tap in reading.taps:
         state.update(f"{asdict(tap)} {reading.outputs.get(tap.name)}\n".encode())
     return state.hexdigest()

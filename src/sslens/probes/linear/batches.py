@@ -108,11 +108,7 @@ class Held:
                     f"{'/'.join(column)} has features of {spell_count(len(values), 'image')},"
                     f" beside {spell_count(len(labels), 'label')}: give one label an image."
                 )
-            if not torch.isfinite(values).all():
-                raise InputError(
-                    f"The features {'/'.join(column)} hold values that are not finite: the model or"
-                    " its input is broken."
-                )
+            _require_finite(column, values)
         self.features = dict(features)
         self.columns: Mapping[Column, int] = {
             column: values.shape[1] for column, values in features.items()
@@ -163,7 +159,8 @@ class Stored:
         seed: decides the order of images.
 
     Raises:
-        InputError: no labels, labels that do not fit, or a column that the store lacks.
+        InputError: no labels, labels that do not fit, or a column that the store lacks; and when
+            they are read, values that are not finite.
     """
 
     def __init__(
@@ -233,6 +230,8 @@ class Stored:
     ) -> Iterator[Batch]:
         for block in self._store.blocks(size, columns=list(columns), rows=rows):
             features = {column: values.float() for column, values in block.features.items()}
+            for column, values in features.items():
+                _require_finite(column, values)
             yield features, self._all[torch.from_numpy(block.rows)]
 
 
@@ -253,6 +252,14 @@ def require_columns(asked: Sequence[Column], there: Mapping[Column, int]) -> Non
             raise InputError(
                 f"There are no features {'/'.join(column)}: {nearest('/'.join(column), known)}"
             )
+
+
+def _require_finite(column: Column, values: Float[Tensor, "_ _"]) -> None:
+    if not torch.isfinite(values).all():
+        raise InputError(
+            f"The features {'/'.join(column)} hold values that are not finite: the model or its"
+            " input is broken."
+        )
 
 
 def class_count(labels: Int64[Tensor, " image"], classes: int | None) -> int:

@@ -325,8 +325,10 @@ def _logits(pack: Pack, features: Mapping[Column, Tensor]) -> Float[Tensor, "hea
 def find_right(
     logits: Float[Tensor, "head class image"], labels: Int64[Tensor, " image"], top: int
 ) -> Bool[Tensor, "head image"]:
-    """Find which images each head has right: the label is among its `top` highest logits."""
+    """Find which images each head has right: the label is among its `top` highest logits; a logit
+    that is nan is never right."""
     labels = labels.to(logits.device)
     own = logits.gather(1, labels.expand(len(logits), 1, -1))
     before = torch.arange(logits.shape[1], device=logits.device)[:, None] < labels
-    return ((logits > own) | ((logits == own) & before)).sum(1).cpu() < top
+    ahead = ((logits > own) | ((logits == own) & before)).sum(1)
+    return ((ahead < top) & ~own[:, 0].isnan()).cpu()
