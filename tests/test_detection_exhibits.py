@@ -193,6 +193,23 @@ def test_c12(mae: dict[str, float], moco: dict[str, float], outcome: str) -> Non
     assert len(verdict.controls) == 2  # the same from JE with multi-crop
 
 
+def test_with_boxes_alone_nothing_is_said_of_masks() -> None:
+    levels = {"mae": by_size(0.2, 0.4), "moco": by_size(0.15, 0.45), **LOW}
+    detectors = make_detectors(levels)
+    for one in detectors.detectors.values():
+        one.numbers.value[1] = one.numbers.draws[1] = np.nan
+    results = compute("detection-frozen", Given(MODELS, {"detections": detectors}))
+    for name in ("models", "families", "pairs"):
+        assert {*results[name].kind} == {"box"}
+    verdict = judge("c12", "detection-frozen", results)
+    assert (verdict.outcome, len(verdict.parts)) == ("holds", 2)
+    assert "nan" not in write_claim("c12", [verdict])
+    assert "nan" not in " ".join(write("detection-frozen", results))
+    table = draw("detection-frozen", results).panels[0][0]
+    assert isinstance(table, Heatmap)
+    assert all(label.startswith("box ") for label in table.columns)
+
+
 def test_c12_needs_models_without_multicrop() -> None:
     verdict = judge("c12", "detection-frozen", frozen(mae=0.3, dino=0.4))
     assert verdict.outcome == "not run"

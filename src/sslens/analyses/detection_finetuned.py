@@ -11,6 +11,7 @@ from sslens.comparisons.detection_rows import (
     TUNED,
     UNITS,
     draw_shared,
+    drop_unscored,
     list_shared,
 )
 from sslens.comparisons.detectors import (
@@ -63,7 +64,7 @@ def compute(
         *list_shared(models, finetuned, TUNED),
         *_compare_changes(models, detections, finetuned),
     ]
-    return make_results(rows, TABLES, UNITS, TEXTS)
+    return make_results(drop_unscored(rows, finetuned), TABLES, UNITS, TEXTS)
 
 
 def _compare_changes(

@@ -9,6 +9,7 @@ from sslens.comparisons.detection_rows import (
     TEXTS,
     UNITS,
     draw_shared,
+    drop_unscored,
     list_shared,
 )
 from sslens.comparisons.detectors import (
@@ -50,7 +51,7 @@ def compute(models: Models, *, detections: DetectorSet, seed: int = 0) -> Result
     less its models without; `published` the numbers of the paper, where the images are COCO's.
     """
     rows = [*list_shared(models, detections, FROZEN), *_compare_crops(models, detections)]
-    return make_results(rows, TABLES, UNITS, TEXTS)
+    return make_results(drop_unscored(rows, detections), TABLES, UNITS, TEXTS)
 
 
 def _compare_crops(models: Models, detections: DetectorSet) -> Iterator[tuple[str, Row]]:

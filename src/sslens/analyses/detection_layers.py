@@ -10,6 +10,7 @@ from sslens.comparisons.detection_rows import (
     TEXTS,
     UNITS,
     draw_gains,
+    drop_unscored,
     list_models,
 )
 from sslens.comparisons.detectors import (
@@ -63,7 +64,9 @@ def compute(
     The table `models` has the detectors on several blocks, and in `gains` stands what they gain for
     each model. `families` has the mean gain of JE and of REC, and of REC less JE.
     """
-    return make_results(_rows(models, detections, joined), TABLES, UNITS, TEXTS)
+    return make_results(
+        drop_unscored(_rows(models, detections, joined), joined), TABLES, UNITS, TEXTS
+    )
 
 
 def _rows(models: Models, last: DetectorSet, several: DetectorSet) -> Iterator[tuple[str, Row]]:
@@ -125,5 +128,5 @@ def draw(results: Results) -> Figure:
     """Draw the average precisions of both detectors of each model beside each other, of boxes and
     below of masks."""
     gains = results["gains"]
-    panels = (draw_gains(gains, kind, f"{kind} AP, frozen") for kind in KINDS)
+    panels = (draw_gains(gains, kind, f"{kind} AP, frozen") for kind in dict.fromkeys(gains.kind))
     return Figure("detection-layers", tuple((panel,) for panel in panels))

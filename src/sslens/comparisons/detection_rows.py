@@ -2,7 +2,7 @@
 length of the trainings, and the published numbers."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -127,6 +127,18 @@ def list_shared(
     yield from detection_pictures.list_pictures(detectors, studied)
 
 
+def drop_unscored(
+    rows: Iterable[tuple[str, Row]], detectors: DetectorSet
+) -> Iterator[tuple[str, Row]]:
+    """Leave out the rows of masks where the images have none to judge by, so that nothing there has
+    a number."""
+    masks = KINDS.index("mask")
+    judged = any(np.isfinite(one.value[masks]).any() for one in detectors.numbers.values())
+    return (
+        (table, row) for table, row in rows if judged or row.get("kind", KINDS[0]) != KINDS[masks]
+    )
+
+
 def list_models(models: Models, detectors: DetectorSet) -> Iterator[tuple[str, Row]]:
     """Make the rows of `models`, `categories` and `trainings-made`; a model's average precision is
     held against that of the frozen or tuned random initialisation of its architecture."""
@@ -234,7 +246,8 @@ def draw_shared(name: str, results: Results, title: str) -> Figure:
 def draw_table(rows: pd.DataFrame, published: pd.DataFrame | None, title: str) -> Heatmap:
     """Draw the papers' table: a row for each model, then the published ones, and a column for each
     kind and size, in points."""
-    columns = [(kind, measure, "ap") for kind in KINDS for measure in PAPERS]
+    kinds = list(dict.fromkeys(rows.kind))
+    columns = [(kind, measure, "ap") for kind in kinds for measure in PAPERS]
     names = list(dict.fromkeys(rows.model))
     values = [[_look_up(rows[rows.model == name], *place) for place in columns] for name in names]
     if published is not None:
