@@ -17,6 +17,15 @@ DIRECTIONS: Mapping[str, Literal[1, 0, -1]] = {"more": 1, "less": -1, "no more":
 ROWS = ("a", "b", "where", "control")
 KEYS = ("name", "words", "table", "column", "a", "b", "where")
 OPTIONAL = ("direction", "kind", "smallest", "control")
+#: the kind of numbers of an analysis' tables; elsewhere it is "cka"
+KIND_OF = {
+    **dict.fromkeys(("knn-depth", "probe-depth", "probe-layers", "dense-depth"), "accuracy"),
+    **dict.fromkeys(("detection-frozen", "detection-finetuned", "detection-layers"), "ap"),
+    "factors-depth": "r2",
+    "agreement": "tau",
+    "finetune-path": "straightness",
+    "invariance": "sensitivity",
+}
 
 
 @final
@@ -38,7 +47,7 @@ class OwnClaim:
         b: the values by which the row of the number that is subtracted is chosen.
         where: the values by which the row of a difference is chosen, instead of `a` and `b`.
         direction: what the claim says of the difference: "more", "less" or "no more".
-        kind: the kind of number, a key of `SMALLEST`.
+        kind: the kind of number, a key of `SMALLEST`; that of the analysis' numbers unless given.
         smallest: the smallest difference worth a word, above 0; `SMALLEST` of the kind unless
             given.
         control: the values by which the row of a control is chosen: with `a` and `b`, `a` less the
@@ -56,7 +65,7 @@ class OwnClaim:
     b: Where = field(default_factory=dict)
     where: Where = field(default_factory=dict)
     direction: str = "more"
-    kind: str = "cka"
+    kind: str = ""
     smallest: float | None = None
     control: Where = field(default_factory=dict)
 
@@ -76,6 +85,9 @@ class OwnClaim:
                 f'The claim "{self.name}" needs a and b, two rows of its table, or where, the row'
                 " of a difference."
             )
+        if not self.kind:
+            kind = KIND_OF.get(self.table.partition("/")[0], "cka")
+            object.__setattr__(self, "kind", kind)  # so that it is kept with the study
         for what, value, options in (
             ("direction", self.direction, DIRECTIONS),
             ("kind", self.kind, SMALLEST),
@@ -100,8 +112,8 @@ class OwnClaim:
 
         >>> entry = {"name": "mine", "words": "Mine is better.", "table": "knn-depth"}
         >>> entry |= {"column": "accuracy", "a": {"model": "mine"}, "b": {"model": "dino"}}
-        >>> OwnClaim.parse(entry).direction
-        'more'
+        >>> OwnClaim.parse(entry).direction, OwnClaim.parse(entry).kind
+        ('more', 'accuracy')
         """
         if not isinstance(value, Mapping):
             raise InputError(f"A claim of a study is {value!r}: expected keys such as name, words.")
