@@ -183,6 +183,46 @@ def test_heads_that_may_be_tasks_are_not_taken_in_silence(
     assert re.search(said, " ".join(str(doubt.message) for doubt in doubts))
 
 
+HALF, ODD = (0.5, 0.5, 0.5), [0.4, 0.3, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"mean": 0.5, "std": [0.5], "img_size": 48}, ""),
+        ({"image_mean": list(HALF), "image_std": HALF}, ""),
+        ({"mean": HALF, "std": HALF}, "no size of images stands beside them"),
+        ({"mean": [127.5] * 3, "std": [127.5] * 3, "img_size": 48}, "not of values from 0 to 1"),
+        ({"mean": 0, "std": 0.02, "img_size": 48}, "not of values from 0 to 1"),
+        (
+            {
+                "mean": HALF,
+                "std": HALF,
+                "img_size": 48,
+                "data": {"image_mean": ODD, "image_std": ODD},
+            },
+            "hyper_parameters/data in the file says mean (0.4, 0.3, 0.2) and std (0.4, 0.3, 0.2)",
+        ),
+    ],
+)
+def test_colours_in_the_settings_of_a_file_are_taken_or_named(
+    tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    path, extracted = tmp_path / "a.pth", tmp_path / "b.safetensors"
+    torch.save({"model": vit("learned").state_dict(), "hyper_parameters": settings}, path)
+    extracting.extract_weights(path, extracted)
+    for one in (path, extracted):
+        images = doctor.examine(one, num_heads=1).facts["images"]
+        assert "hyper_parameters in the file says mean" in images
+        assert "sides and interpolation assumed: no file tells" in images
+        assert ("which are not taken" in images) == bool(said)
+        assert said in images
+        model = zoo.load(one, num_heads=1)
+        assert (model.transform.mean == HALF) != bool(said)
+        assert model.assumptions.settings == ("sides", "interpolation")
+        assert bool(model.assumptions.untaken) == bool(said)
+
+
 def test_settings_that_do_not_fit_are_named_where_heads_must_be_given(tmp_path: Path) -> None:
     state = ViTArch(32, 16, 96, 1, 3).build(0).state_dict()
     torch.save({"model": state, "args": {"num_heads": 3, "depth": 12}}, tmp_path / "a.pth")

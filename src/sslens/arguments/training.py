@@ -244,9 +244,7 @@ def check_training(
     require_free(out, resume=options.resume, overwrite=command.common.overwrite, models=models)
 
 
-def require_startable(
-    command: Any, batch_size: int, out: Path, models: Sequence[str] = ()
-) -> None:
+def require_startable(command: Any, batch_size: int, out: Path, models: Sequence[str] = ()) -> None:
     """Refuse a job before it waits in a queue: a minibatch that its tasks cannot share, or a folder
     that holds another run.
 

@@ -91,7 +91,9 @@ def list_files(folder: Path) -> Contents:
     """List the files in a folder that have a name of a run's."""
     named = [CONFIG, LOG, STATE, zoo.ENCODER, BEST, PATH, *_MORE]
     files = (path for name in named for path in folder.glob(name) if path.is_file())
-    return Contents(TRAINING, files=frozenset(path.relative_to(folder).as_posix() for path in files))
+    return Contents(
+        TRAINING, files=frozenset(path.relative_to(folder).as_posix() for path in files)
+    )
 
 
 def _has_settings(path: Path) -> bool:
