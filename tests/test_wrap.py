@@ -317,6 +317,44 @@ def test_networks_without_taps_are_refused() -> None:
 # ------------------------------------------------------------------------------------------------
 # MODULE:FUNCTION
 
+FUNCTIONS = (
+    "import torch\ndef build(): raise SystemExit\ndef build2(width): ...\ndef other(): ...\n"
+)
+NETWORKS = "from torch import nn\nclass Net(nn.Module):\n    def __init__(self, width=4): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("mynet", "mynet.py is a Python file: did you mean mynet:build?"),
+        ("mynet.py", "did you mean mynet:build?"),
+        ("mynet.py:build", "did you mean mynet:build?"),
+        ("./mynet:bild", "did you mean mynet:build?"),
+        ("mynet.py:other", "did you mean mynet:other?"),
+        ("nets/own", "did you mean nets.own:Net?"),
+        ("nets.own", "did you mean nets.own:Net?"),
+        ("empty.py", "give empty:FUNCTION, with a function in it that returns the network"),
+        ("broken.py:build", "give broken:FUNCTION"),
+        ("my-net.py", "a name that no module can have: rename it"),
+    ],
+)
+def test_python_files_are_named_as_modules_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nets").mkdir()
+    texts = {"mynet": FUNCTIONS, "my-net": FUNCTIONS, "nets/own": NETWORKS}
+    for name, text in {**texts, "empty": "", "broken": "def ("}.items():
+        Path(f"{name}.py").write_text(text)
+    with pytest.raises(InputError) as error:
+        zoo.check(source)
+    assert said in str(error.value)
+    other = tmp_path / "nets"
+    monkeypatch.chdir(other)
+    with pytest.raises(InputError, match=f"change to {tmp_path}, .* did you mean mynet:build"):
+        zoo.check("../mynet.py")
+
+
 USERS = """
 import torch, sslens
 from torch import nn

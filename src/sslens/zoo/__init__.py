@@ -44,6 +44,8 @@ from sslens.zoo.modules import (
     load_function,
     looks_like_function,
 )
+from sslens.zoo.python_files import SUFFIX as PYTHON
+from sslens.zoo.python_files import explain_python_file, find_python_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +79,9 @@ def check(source: str) -> None:
         return
     if exists(path):
         find_file(path)
-    elif not (scheme in SCHEMES and rest) and not is_function(source):
+    elif (scheme.endswith(PYTHON) and find_python_file(source) is not None) or (
+        not (scheme in SCHEMES and rest) and not is_function(source)
+    ):
         raise InputError(_explain_unknown(source, path))
 
 
@@ -125,6 +129,8 @@ def find_file(path: Path) -> Path:
     """
     if path.is_dir():
         return find_weights(path)
+    if path.suffix == PYTHON:
+        raise InputError(explain_python_file(str(path), path))
     if path.suffix not in SUFFIXES and not path.name.endswith(INDEX):
         raise InputError(
             f"{path} is no checkpoint by its name: files that can be loaded end in"
@@ -154,6 +160,8 @@ def _explain_unknown(source: str, path: Path) -> str:
             f'"{source.removeprefix(MEMORY)}" was in the memory of the Python process that made the'
             " study, and no file holds it: give a file, or the model itself in Python."
         )
+    if (python := find_python_file(source)) is not None:
+        return explain_python_file(source, python)
     forms = ["pixels", *(f"{scheme}:NAME" for scheme in ("timm", "random")), *cards.names()]
     there = exists(path.parent) and path.parent.is_dir()
     beside = [str(p) for p in path.parent.iterdir()] if there else []
