@@ -155,6 +155,8 @@ def test_settings_of_another_network_are_not_taken(tmp_path: Path, wrong: dict[s
     ((name, value),) = wrong.items()
     said = doctor.examine(tmp_path / "a.pth").facts["heads"]
     assert f"{name} {value}, which does not fit the shapes" in said
+    suspicions = " ".join(doctor.examine(tmp_path / "a.pth").suspicious)
+    assert "does not fit the shapes of these weights: the settings may be of another" in suspicions
 
 
 @pytest.mark.parametrize(

@@ -76,11 +76,13 @@ class ToldHeads:
         said: where the number stands, or why none of those that are there is taken; empty where
             there is none.
         sure: whether the number is known to be one of heads of attention.
+        is_misfit: whether no settings that tell a number of heads fit the shapes of the weights.
     """
 
     count: int | None = None
     said: str = ""
     sure: bool = True
+    is_misfit: bool = False
 
 
 def list_told(tree: Any) -> tuple[Told, ...]:
@@ -179,7 +181,8 @@ def choose_told_heads(
     if fits:
         said = " and ".join(group.say(group.key) for group in fits)
         return ToldHeads(said=f"{said}, which is not one number")
-    return ToldHeads(said=" and ".join(_say_misfit(*pair) for pair in misfits))
+    said = " and ".join(_say_misfit(*pair) for pair in misfits)
+    return ToldHeads(said=said, is_misfit=True)
 
 
 def _say_misfit(group: Told, name: str) -> str:

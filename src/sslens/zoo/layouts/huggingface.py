@@ -2,6 +2,7 @@
 of them."""
 
 from sslens.zoo.claim import CLASSIFIER, Claim
+from sslens.zoo.contradictions import find_wrong_kind
 from sslens.zoo.files import Contents
 from sslens.zoo.trunks import choose_trunk, find_trunks, name_trunks, recognise_positions
 
@@ -26,8 +27,8 @@ def claim(contents: Contents) -> Claim | None:
     """Claim a model with three layers for queries, keys and values,
     `encoder.layer.N.attention.attention.query`.
 
-    The method is recognised by config.json, else by DINOv2's layer scale, or by MAE's decoder or
-    positions. config.json also tells heads, eps and the processor's statistics.
+    The method is told by config.json, unless the keys contradict it, else by DINOv2's layer scale,
+    or by MAE's decoder or positions. config.json also tells heads, eps and the colours.
     """
     trunks = [trunk for trunk in find_trunks(contents.states) if trunk.naming == "vit-hf"]
     if not trunks:
@@ -41,9 +42,12 @@ def claim(contents: Contents) -> Claim | None:
         "it has MAE's decoder": decoder,
         "pos_embed is MAE's fixed table": where.exact and not decoder,
     }
-    told = KINDS.get(contents.beside.kind)
+    is_wrong = bool(find_wrong_kind(contents.beside.kind, trunk.naming, state))
+    told = None if is_wrong else KINDS.get(contents.beside.kind)
     seen = (
-        "dinov2"
+        None
+        if is_wrong
+        else "dinov2"
         if signs["it has DINOv2's layer scale"]
         else "mae"
         if decoder or where.of == "mae"
