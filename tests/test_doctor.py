@@ -121,7 +121,7 @@ def test_heads_and_the_transform_that_nobody_said_are_told(tmp_path: Path) -> No
         for note in found.facts["notes"]
     )
     assert found.line is not None
-    assert found.line.endswith("num_heads=?)"), "a guess is no advice"
+    assert found.line.endswith("num_heads=N)"), "a guess is no advice"
 
 
 @pytest.mark.parametrize("place", ["hyper_parameters", "args"])

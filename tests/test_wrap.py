@@ -510,6 +510,10 @@ def test_options_stand_after_an_at(tmp_path: Path) -> None:
         "a.pth",
         {"branch": "teacher", "num_heads": 12, "name": "mine", "image_size": 448},
     )
+    assert split_options("a.pth@branch=student@heads=12") == split_options(
+        "a.pth@branch=student,heads=12"
+    )
+    assert split_options("lr@rate=1/a.pth@heads=2") == ("lr@rate=1/a.pth", {"num_heads": 2})
     assert split_options("hf-hub:timm/x@main") == ("hf-hub:timm/x@main", {})
     odd = tmp_path / "a@branch=b.pth"
     odd.write_bytes(b"")

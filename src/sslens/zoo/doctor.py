@@ -382,7 +382,7 @@ def _write_line(source: str, checkpoint: Recognised, card: Card | None, asked: A
     if asked.heads is not None:
         given.append(f"num_heads={asked.heads}")
     elif not checkpoint.heads_known and card is None and checkpoint.claim.written is None:
-        given.append("num_heads=?")  # a guess is no advice
+        given.append("num_heads=N")  # a guess is no advice
     if asked.drop:
         given.append(f"drop={'+'.join(asked.drop)!r}")
     return f"sslens.load({', '.join(given)})"
