@@ -11,6 +11,8 @@ from sslens.zoo.told import PATCH, SIDE, list_groups
 NAMES = (("mean", "std"), ("image_mean", "image_std"), ("img_mean", "img_std"))
 #: settings beside which a mean and a deviation are those of images
 IMAGES = (*SIDE, *PATCH, "input_size", "crop_size", "resize_size", "in_chans", "num_channels")
+#: the largest number that is a mean or a deviation of channels in any scale
+LARGEST = 1 << 16
 #: the smallest deviation of images with values from 0 to 1; initialisations have smaller ones
 LEAST = 0.05
 
@@ -98,6 +100,8 @@ def _read_group(where: str, entries: Mapping[Any, Any]) -> Iterator[ToldColours]
 def _read_channels(value: Any) -> tuple[float, ...] | None:
     """Three numbers, or one for all channels; None of anything else."""
     numbers = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if len(numbers) not in (1, 3) or not all(type(one) in (int, float) for one in numbers):
+    if len(numbers) not in (1, 3):
+        return None
+    if not all(type(one) in (int, float) and abs(one) < LARGEST for one in numbers):
         return None
     return tuple(float(one) for one in numbers) * (3 // len(numbers))
