@@ -125,6 +125,16 @@ def test_a_kind_that_the_keys_contradict_is_suspicious_and_tells_no_objective(
     assert (said in " ".join(found.suspicious)) if said else not found.suspicious
 
 
+def test_keys_tell_the_objective_beside_an_unknown_kind(tmp_path: Path) -> None:
+    scales = [f"encoder.layer.{at}.layer_scale{which}.lambda1" for at in (0, 1) for which in (1, 2)]
+    state = hugging(build(VIT).state_dict()) | {name: torch.ones(64) for name in scales}
+    for kind, objective in (("depth_anything", "dinov2"), ("vit", None)):
+        folder = write(tmp_path / kind, state, config={**CONFIG, "model_type": kind})
+        found = doctor.examine(folder)
+        assert found.recognised["objective"] == objective
+        assert f"config.json says model_type '{kind}', but" in " ".join(found.suspicious)
+
+
 def test_a_layer_scale_and_a_decoder_contradict_other_kinds() -> None:
     assert not find_wrong_kind("dinov2", "vit-hf", ["encoder.layer.0.layer_scale1.lambda1"])
     scaled = find_wrong_kind("vit_mae", "vit-hf", ["encoder.layer.0.layer_scale1.lambda1"])

@@ -2,9 +2,9 @@
 of them."""
 
 from sslens.zoo.claim import CLASSIFIER, Claim
-from sslens.zoo.contradictions import find_wrong_kind
+from sslens.zoo.contradictions import SCALED, UNSCALED, find_wrong_kind
 from sslens.zoo.files import Contents
-from sslens.zoo.trunks import choose_trunk, find_trunks, name_trunks, recognise_positions
+from sslens.zoo.trunks import Trunk, choose_trunk, find_trunks, name_trunks, recognise_positions
 
 TITLE = "Hugging Face"
 #: objectives by the kind of model in config.json
@@ -42,11 +42,10 @@ def claim(contents: Contents) -> Claim | None:
         "it has MAE's decoder": decoder,
         "pos_embed is MAE's fixed table": where.exact and not decoder,
     }
-    is_wrong = bool(find_wrong_kind(contents.beside.kind, trunk.naming, state))
-    told = None if is_wrong else KINDS.get(contents.beside.kind)
+    told, is_contradicted = _read_kind(contents, trunk)
     seen = (
         None
-        if is_wrong
+        if is_contradicted
         else "dinov2"
         if signs["it has DINOv2's layer scale"]
         else "mae"
@@ -83,3 +82,12 @@ def claim(contents: Contents) -> Claim | None:
         certain=False,
         notes=tuple(notes),
     )
+
+
+def _read_kind(contents: Contents, trunk: Trunk) -> tuple[str | None, bool]:
+    """The objective that config.json tells, and whether the keys contradict a kind of model whose
+    blocks are known; by an unknown kind nothing is told, and the keys may still tell it."""
+    kind = contents.beside.kind
+    if find_wrong_kind(kind, trunk.naming, contents.states[trunk.state]):
+        return None, kind in (*SCALED, *UNSCALED)
+    return KINDS.get(kind), False
