@@ -465,7 +465,9 @@ def _byol() -> dict[str, Example]:
     own |= head("module.online.projector.0.weight", "module.momentum.projector.0.weight")
     own |= head("module.predictor.0.weight")
     twin = {"branch": "momentum"}
+    alone = {name: value for name, value in own.items() if "predictor" not in name}
     return {
+        "a projector and no predictor": Example(online, alone, None),
         "an own loop's, in DDP": Example(online, own, "byol", family="JE"),
         "an own loop's momentum network": Example(target, own, "byol", family="JE", options=twin),
         "names alone": Example(online, bare, None),

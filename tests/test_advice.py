@@ -368,6 +368,15 @@ def test_what_files_do_not_tell_is_said_in_one_note(tmp_path: Path) -> None:
     (note,) = describe_assumed(load_members([f"{sources[1]},branch=student"], controls=False))
     assert "taken" not in note
     assert describe_assumed(load_members(["scenes_mae"], controls=True)) == []
+    settings = {"mean": 0.5, "std": 0.5}
+    torch.save({"model": twins["student"], "args": settings}, files[0])
+    (note,) = describe_assumed(load_members(sources[:1], controls=False))
+    assert note == (
+        "No file tells how images are prepared for plain (sides and interpolation): ImageNet's"
+        " settings are assumed, as sslens doctor shows them. Of plain, args in the file says mean"
+        " (0.5, 0.5, 0.5) and std (0.5, 0.5, 0.5), which are not taken: no size of images stands"
+        " beside them."
+    )
 
 
 @pytest.mark.slow

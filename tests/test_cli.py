@@ -256,6 +256,11 @@ MISTAKES = {
         f"{PRETRAIN} --out new --set mask_ratio=[",
         'The setting mask_ratio is "[": expected a number such as 0.75',
     ),
+    "images without their option": (
+        "probe photos pixels --test photos",
+        'probe takes MODEL|FEATURES alone without an option, and "photos" and "pixels" are given:'
+        " images go to --images.",
+    ),
     "misspelt choice": (
         f"{PIXELS} --grid convrged",
         '--grid has no "convrged": did you mean converged?',

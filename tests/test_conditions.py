@@ -129,6 +129,15 @@ def test_models_that_were_shown_different_things_are_refused(
             require_comparable(one, two, any_transform=True)
 
 
+def test_other_colours_are_named_beside_another_region_or_interpolation() -> None:
+    other = seen(interpolation="bilinear", mean=[0.1] * 3)
+    (remark,) = remarks(*alike(transform=other))
+    assert remark.endswith(
+        "two bilinear. The images are normalised otherwise, too: one's by mean (0.5, 0.5, 0.5) and"
+        " std (0.25, 0.25, 0.25), two's by mean (0.1, 0.1, 0.1) and std (0.25, 0.25, 0.25)."
+    )
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [

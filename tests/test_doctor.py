@@ -121,7 +121,7 @@ def test_heads_and_the_transform_that_nobody_said_are_told(tmp_path: Path) -> No
         for note in found.facts["notes"]
     )
     assert found.line is not None
-    assert found.line.endswith("num_heads=?)"), "a guess is no advice"
+    assert found.line.endswith("num_heads=N)"), "a guess is no advice"
 
 
 @pytest.mark.parametrize("place", ["hyper_parameters", "args"])
@@ -155,6 +155,8 @@ def test_settings_of_another_network_are_not_taken(tmp_path: Path, wrong: dict[s
     ((name, value),) = wrong.items()
     said = doctor.examine(tmp_path / "a.pth").facts["heads"]
     assert f"{name} {value}, which does not fit the shapes" in said
+    suspicions = " ".join(doctor.examine(tmp_path / "a.pth").suspicious)
+    assert "does not fit the shapes of these weights: the settings may be of another" in suspicions
 
 
 @pytest.mark.parametrize(
@@ -181,6 +183,50 @@ def test_heads_that_may_be_tasks_are_not_taken_in_silence(
     assert model.network.blocks[0].attn.num_heads == heads
     assert len(doubts) == bool(said)
     assert re.search(said, " ".join(str(doubt.message) for doubt in doubts))
+
+
+HALF, ODD = (0.5, 0.5, 0.5), [0.4, 0.3, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"mean": 0.5, "std": [0.5], "img_size": 48}, ""),
+        ({"image_mean": list(HALF), "image_std": HALF}, ""),
+        ({"mean": HALF, "std": HALF}, "no size of images stands beside them"),
+        ({"mean": [127.5] * 3, "std": [127.5] * 3, "img_size": 48}, "not of values from 0 to 1"),
+        ({"image_mean": 10**400, "image_std": 1, "mean": 0, "std": 0, "x": HALF}, None),
+        ({"mean": 0, "std": 0.02, "img_size": 48}, "not of values from 0 to 1"),
+        (
+            {
+                "mean": HALF,
+                "std": HALF,
+                "img_size": 48,
+                "data": {"image_mean": ODD, "image_std": ODD},
+            },
+            "hyper_parameters/data in the file says mean (0.4, 0.3, 0.2) and std (0.4, 0.3, 0.2)",
+        ),
+    ],
+)
+def test_colours_in_the_settings_of_a_file_are_taken_or_named(
+    tmp_path: Path, settings: dict[str, Any], said: str | None
+) -> None:
+    path, extracted = tmp_path / "a.pth", tmp_path / "b.safetensors"
+    torch.save({"model": vit("learned").state_dict(), "hyper_parameters": settings}, path)
+    extracting.extract_weights(path, extracted)
+    for one in (path, extracted):
+        images = doctor.examine(one, num_heads=1).facts["images"]
+        if said is None:
+            assert images.endswith("(assumed: the file does not tell)")
+            continue
+        assert "hyper_parameters in the file says mean" in images
+        assert "sides and interpolation assumed: no file tells" in images
+        assert ("which are not taken" in images) == bool(said)
+        assert said in images
+        model = zoo.load(one, num_heads=1)
+        assert (model.transform.mean == HALF) != bool(said)
+        assert model.assumptions.settings == ("sides", "interpolation")
+        assert bool(model.assumptions.untaken) == bool(said)
 
 
 def test_settings_that_do_not_fit_are_named_where_heads_must_be_given(tmp_path: Path) -> None:

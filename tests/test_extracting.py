@@ -46,6 +46,21 @@ def test_weights_beside_objects_are_written_alone(thing: Any, tmp_path: Path) ->
         extracting.extract_weights(tmp_path / "a.pth", tmp_path / "weights.pth")
 
 
+class Own(torch.nn.Sequential):
+    """Somebody's network."""
+
+
+def test_a_network_of_a_kind_of_its_own_leads_to_its_function(tmp_path: Path) -> None:
+    parts = [torch.nn.Linear(4, 4) for _ in range(5)]
+    whole, alone = tmp_path / "whole.pt", tmp_path / "alone.safetensors"
+    torch.save(Own(*parts), whole)
+    extracting.extract_weights(whole, alone)
+    for path in (whole, alone):
+        refused = str(doctor.examine(path).refused)
+        assert "code is given as MODULE:FUNCTION, a function that builds it" in refused
+        assert "sslens.wrap" in refused
+
+
 #: those that are found in other places of a file, or by values or by numbers of axes
 PLACES = ("msn", "solo-learn", "hf-clip", "fcmae", "swin", "hiera", "vjepa2", "c-radio", "vissl")
 

@@ -19,6 +19,7 @@ from released import CLIP, RELEASED, TWO, WIDE, build, hf_tower, openai_tower, w
 from sslens import zoo
 from sslens.errors import InputError
 from sslens.zoo import doctor, insides
+from sslens.zoo.contradictions import find_wrong_kind
 from sslens.zoo.folders import read_checkpoint
 from sslens.zoo.recognise import recognise
 from sslens.zoo.shapes import CNNArch, CNNShape, ViTShape
@@ -105,6 +106,48 @@ def test_kinds_and_activations_are_read(tmp_path: Path) -> None:
     quick = recognise(read_checkpoint(insides.find_weights(folder)))
     assert isinstance(quick.shape, ViTShape)
     assert (quick.shape.activation, quick.shape.arch.heads) == ("quick_gelu", 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("dinov2", "says model_type 'dinov2', but its blocks have a LayerScale, and these weights"),
+        ("bert", "says model_type 'bert', but it is none whose weights have such names (vit, deit"),
+        ("vit_msn", ""),
+    ],
+)
+def test_a_kind_that_the_keys_contradict_is_suspicious_and_tells_no_objective(
+    tmp_path: Path, kind: str, said: str
+) -> None:
+    config = {**CONFIG, "model_type": kind}
+    found = doctor.examine(write(tmp_path, hugging(build(VIT).state_dict()), config=config))
+    assert found.recognised["objective"] == (None if said else "msn")
+    assert (said in " ".join(found.suspicious)) if said else not found.suspicious
+
+
+def test_keys_tell_the_objective_beside_an_unknown_kind(tmp_path: Path) -> None:
+    scales = [f"encoder.layer.{at}.layer_scale{which}.lambda1" for at in (0, 1) for which in (1, 2)]
+    state = hugging(build(VIT).state_dict()) | {name: torch.ones(64) for name in scales}
+    for kind, objective in (("depth_anything", "dinov2"), ("vit", None)):
+        folder = write(tmp_path / kind, state, config={**CONFIG, "model_type": kind})
+        found = doctor.examine(folder)
+        assert found.recognised["objective"] == objective
+        assert f"config.json says model_type '{kind}', but" in " ".join(found.suspicious)
+
+
+def test_a_layer_scale_and_a_decoder_contradict_other_kinds() -> None:
+    assert not find_wrong_kind("dinov2", "vit-hf", ["encoder.layer.0.layer_scale1.lambda1"])
+    scaled = find_wrong_kind("vit_mae", "vit-hf", ["encoder.layer.0.layer_scale1.lambda1"])
+    assert "no LayerScale, and these weights have encoder.layer.0.layer_scale1.lambda1" in scaled
+    keys = ["decoder.decoder_embed.weight"]
+    assert not find_wrong_kind("vit_mae", "vit-hf", keys)
+    assert "no decoder, and these weights have decoder." in find_wrong_kind("ijepa", "vit-hf", keys)
+
+
+def test_a_config_that_denies_the_biases_is_refused(tmp_path: Path) -> None:
+    config = {**CONFIG, "qkv_bias": False}
+    folder = write(tmp_path / "a", hugging(build(VIT).state_dict()), config=config)
+    assert "qkv_bias is False there and True in the weights" in refusal(folder)
 
 
 def shards(folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """Needs: one file is one kind of input, whatever it is; and the analyses that name them."""
 
+import dataclasses
 import importlib
 import json
 import typing
@@ -208,6 +209,16 @@ def test_only_what_is_needed_is_passed(tmp_path: Path) -> None:
     assert [[reducer.kind for reducer in one.reducers] for one in plan.passes[:1]] == [
         ["grams", "grams"]
     ]
+
+
+def test_images_without_classes_are_mended_by_folders_or_an_index(captured: Captured) -> None:
+    situation = captured.situation
+    assert situation.images is not None
+    plain = dataclasses.replace(situation.images, labels=None, classes=())
+    lack = load_need("labels", "knn-depth").unmet(
+        dataclasses.replace(situation, images=plain, bank=None)
+    )
+    assert lack.mend == "give {images} with a subfolder a class, or an index file with labels"
 
 
 def test_labels_of_images_and_bank_are_kept_apart(captured: Captured) -> None:

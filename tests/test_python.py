@@ -959,6 +959,9 @@ def test_a_refusal_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (lambda: sslens.compare(3, IMAGES), "3 \\(int\\) is no model: give a name, a file"),
         (lambda: sslens.compare(NANO, IMAGES, sead=1), 'no setting "sead": did you mean seed'),
+        (lambda: sslens.compare(NANO, IMAGES, bnak=1), 'no setting "bnak": did you mean bank'),
+        (lambda: sslens.knn(NANO, IMAGES, bnk=1), 'no setting "bnk": did you mean bank'),
+        (lambda: sslens.load("pixels", nam=1), "pixels takes no nam: did you mean name"),
         (lambda: sslens.compare(NANO), "images are needed: give images"),
         (lambda: sslens.compare(NANO, "no/photos"), "is not there"),
         (lambda: sslens.compare({"a b": NANO}, IMAGES), 'cannot be called "a b"'),

@@ -239,6 +239,10 @@ def test_a_loss_at_ln_c_and_an_accuracy_at_chance_are_told_after_a_tenth_of_the_
         " have a mean of"
     )
     assert "not less than guessing among 10 classes, ln 10 (2.303). Look at the labels." in said
+    nearly = [{"step": 5 * (i + 1), "loss": 0.9985 * math.log(10)} for i in range(200)]
+    ((_, within),) = unlearnt(nearly, 0, start)
+    assert "the loss is not below that of learning nothing by 0.2% or more: steps 105" in within
+    assert "have a mean of 2.299, less than 0.2% below guessing among 10 classes" in within
     ((step, _),) = unlearnt(flat, 120, start)  # the warm-up is waited for
     assert step == 170
     for top1, accused in ((0.11, True), (0.2, False)):

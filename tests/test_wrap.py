@@ -354,6 +354,44 @@ def test_networks_without_taps_are_refused() -> None:
 # ------------------------------------------------------------------------------------------------
 # MODULE:FUNCTION
 
+FUNCTIONS = (
+    "import torch\ndef build(): raise SystemExit\ndef build2(width): ...\ndef other(): ...\n"
+)
+NETWORKS = "from torch import nn\nclass Net(nn.Module):\n    def __init__(self, width=4): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("mynet", "mynet.py is a Python file: did you mean mynet:build?"),
+        ("mynet.py", "did you mean mynet:build?"),
+        ("mynet.py:build", "did you mean mynet:build?"),
+        ("./mynet:bild", "did you mean mynet:build?"),
+        ("mynet.py:other", "did you mean mynet:other?"),
+        ("nets/own", "did you mean nets.own:Net?"),
+        ("nets.own", "did you mean nets.own:Net?"),
+        ("empty.py", "give empty:FUNCTION, with a function in it that returns the network"),
+        ("broken.py:build", "give broken:FUNCTION"),
+        ("my-net.py", "a name that no module can have: rename it"),
+    ],
+)
+def test_python_files_are_named_as_modules_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nets").mkdir()
+    texts = {"mynet": FUNCTIONS, "my-net": FUNCTIONS, "nets/own": NETWORKS}
+    for name, text in {**texts, "empty": "", "broken": "def ("}.items():
+        Path(f"{name}.py").write_text(text)
+    with pytest.raises(InputError) as error:
+        zoo.check(source)
+    assert said in str(error.value)
+    other = tmp_path / "nets"
+    monkeypatch.chdir(other)
+    with pytest.raises(InputError, match=f"change to {tmp_path}, .* did you mean mynet:build"):
+        zoo.check("../mynet.py")
+
+
 USERS = """
 import torch, sslens
 from torch import nn
@@ -509,6 +547,10 @@ def test_options_stand_after_an_at(tmp_path: Path) -> None:
         "a.pth",
         {"branch": "teacher", "num_heads": 12, "name": "mine", "image_size": 448},
     )
+    assert split_options("a.pth@branch=student@heads=12") == split_options(
+        "a.pth@branch=student,heads=12"
+    )
+    assert split_options("lr@rate=1/a.pth@heads=2") == ("lr@rate=1/a.pth", {"num_heads": 2})
     assert split_options("hf-hub:timm/x@main") == ("hf-hub:timm/x@main", {})
     odd = tmp_path / "a@branch=b.pth"
     odd.write_bytes(b"")

@@ -34,6 +34,7 @@ CALLS = {
     "extract in no batch": "sslens.extract(model, images, folder, batch=0)",
     "extract to nowhere": "sslens.extract(model, images, None)",
     "load a number": "sslens.load(3)",
+    "load a state_dict": "sslens.load({'norm.weight': torch.zeros(10_000)})",
     "wrap what takes no images": "sslens.wrap(torch.nn.Identity())",
     "load an unknown name": "sslens.load('nonesuch')",
     "images of a number": "sslens.open_images(3)",
@@ -133,7 +134,7 @@ for name, call in json.load(sys.stdin).items():
         eval(call)
         ends[name] = "nothing"
     except Exception as error:
-        ends[name] = type(error).__name__
+        ends[name] = type(error).__name__ if len(str(error)) < 1000 else "a long error"
 print(json.dumps(ends))
 """
 

@@ -33,6 +33,7 @@ from tyro.constructors import (
 
 from sslens.arguments.foreign import require_own_options
 from sslens.arguments.spelling import as_option
+from sslens.arguments.words import require_own_words
 from sslens.counts import spell_count
 from sslens.errors import InputError, nearest
 
@@ -87,6 +88,7 @@ def parse(kind: type, prog: str, given: Sequence[str]) -> Parsed:
     Parsed(command=Command(limit=64), json=True)
     """
     require_own_options(kind, prog, given)
+    require_own_words(kind, prog, given)
     given = _join_repeated(_list_several(kind), given)
     _require_choices(_list_choices(kind), given)
     _require_numbers(_list_numbers(kind), given)

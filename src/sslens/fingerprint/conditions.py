@@ -177,11 +177,29 @@ def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
                 " two are compared without them."
             )
     differs = f"differs between {a.name} and {b.name} is not the models alone"
+    colours = _say_colours(a, b)
     if (region := _region(a, b)) is not None:
-        sentences.append(Caution(f"What {differs}: {region[0]}."))
+        sentences.append(Caution(f"What {differs}: {region[0]}.{colours}"))
     elif (resampling := _resampling(a, b)) is not None:
-        sentences.append(Caution(f"Where images are resized, what {differs}: {resampling[0]}."))
+        resized = f"Where images are resized, what {differs}: {resampling[0]}."
+        sentences.append(Caution(resized + colours))
     return tuple(sentences)
+
+
+def _say_colours(a: Conditions, b: Conditions) -> str:
+    """The colours of two models' images, each the model's own; empty where they are the same."""
+    each = []
+    for view in (a, b):
+        mean, std = (view.transform.get(key, ()) for key in ("mean", "std"))
+        each.append(f"mean {_round(mean)} and std {_round(std)}")
+    if each[0] == each[1]:
+        return ""
+    said = f"{a.name}'s by {each[0]}, {b.name}'s by {each[1]}"
+    return f" The images are normalised otherwise, too: {said}."
+
+
+def _round(channels: Sequence[float]) -> str:
+    return f"({', '.join(f'{value:.4g}' for value in channels)})"
 
 
 def _images(a: Conditions, b: Conditions) -> Difference | None:

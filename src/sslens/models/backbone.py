@@ -29,12 +29,14 @@ class Assumptions:
             or where the network was asked for.
         others: the other networks of this file.
         prepared: how images are prepared for a module that says nothing of it, in words.
+        untaken: what its file says of images and is not taken, and why.
     """
 
     settings: tuple[str, ...] = ()
     branch: str = ""
     others: tuple[str, ...] = ()
     prepared: str = ""
+    untaken: str = ""
 
     def say_prepared(self, name: str) -> str:
         """Say what was assumed of the images of a module of this name.

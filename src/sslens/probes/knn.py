@@ -256,7 +256,8 @@ def sweep(
     among = bank or queries
     if queries.labels is None or among.labels is None:
         raise InputError(
-            "The images have no classes: k-NN needs labelled ones, a subfolder a class."
+            "The images have no classes: k-NN needs labelled ones, a subfolder a class or an index"
+            " file with labels."
         )
     if bank is not None:
         _require_same(queries, bank)

@@ -68,7 +68,7 @@ def compare(
     from sslens.study.running import carry_out
 
     listed = list_models(models)
-    more = {"sample": choose_sample(listed), **collect_settings(settings, StudySettings)}
+    more = {"sample": choose_sample(listed), **collect_settings(settings, StudySettings, compare)}
     chosen = (analyses,) if isinstance(analyses, str) else tuple(analyses)
     study = Study(listed, images, chosen, bank, limit, controls, **more)
     study.require_sources()
@@ -123,7 +123,7 @@ def cka(
         return tabulate_similarity(grams[0], grams[-1], measure=measure, mend=OF_GRAMS)
     models = [*given, *(["pixels"] if wants_pixels(measure) and images is not None else [])]
     sample = choose_sample(models)
-    more = {**collect_settings(settings, PassSettings), "tokens": (tokens,), "sample": sample}
+    more = {**collect_settings(settings, PassSettings, cka), "tokens": (tokens,), "sample": sample}
     study = Study(models, images, ("cka-blocks",), None, limit, False, batch, **more)
     sets = _make_grams(study, tokens, open_store(store), quiet)
     pixels = sets[-1] if len(models) > len(given) else None

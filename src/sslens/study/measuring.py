@@ -71,7 +71,7 @@ def knn(
         controls=controls,
         limit=limit,
         given=given,
-        **collect_settings(settings, KnnSettings),
+        **collect_settings(settings, KnnSettings, knn),
     )
     return require_first(classify(request, store=open_store(store), quiet=quiet))
 
@@ -121,7 +121,7 @@ def probe(
         val=name_source(val, "val", given),
         folds=folds,
         given=given,
-        **collect_settings(settings, ProbeSettings),
+        **collect_settings(settings, ProbeSettings, probe),
     )
     return require_first(train(request, store=open_store(store), quiet=quiet))
 
@@ -170,7 +170,7 @@ def fingerprint(
         batch=batch,
         limit=limit,
         given=given,
-        **collect_settings(settings, PassSettings),
+        **collect_settings(settings, PassSettings, path),
     )
     return make(request, store=open_store(store), quiet=quiet)
 

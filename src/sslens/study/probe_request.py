@@ -104,7 +104,7 @@ class ProbeRequest:
         if not self.is_stored and self.images is None:
             raise InputError(
                 "There are no images to train on",
-                mend="give {images}, a folder with a subfolder a class",
+                mend="give {images}, a folder with a subfolder a class or an index with labels",
             )
         if not self.is_stored and self.model not in self.given:
             zoo.check(self.model)

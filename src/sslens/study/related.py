@@ -51,6 +51,7 @@ def describe_assumed(members: Sequence["Member"]) -> list[str]:
             f"No file tells how images are prepared for {list_names(told)}: ImageNet's"
             " settings are assumed, as sslens doctor shows them."
         )
+    sentences += [f"Of {name}, {one.untaken}." for name, one in known.items() if one.untaken]
     taken = [
         f"of {name} the {one.branch} and not its {' or '.join(one.others)}"
         for name, one in known.items()

@@ -4,7 +4,8 @@ A function says `**settings: Unpack[…]`, so that an editor and mypy know the n
 none of them is refused with the nearest.
 """
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from sslens.errors import InputError, nearest
@@ -112,12 +113,15 @@ class ProbeSettings(TypedDict, total=False):
     precision: str
 
 
-def collect_settings(settings: Mapping[str, Any], kind: type) -> Mapping[str, Any]:
+def collect_settings(
+    settings: Mapping[str, Any], kind: type, function: Callable[..., Any] | None = None
+) -> Mapping[str, Any]:
     """Return settings with tuples in the place of lists and of single values where several may be.
 
     Args:
         settings: what was given.
         kind: the `TypedDict` that says the names.
+        function: the function that takes them, of which other arguments may be meant.
 
     Raises:
         InputError: a name is none of them; the nearest is offered.
@@ -129,9 +133,11 @@ def collect_settings(settings: Mapping[str, Any], kind: type) -> Mapping[str, An
     sslens.errors.InputError: There is no setting "lairs": did you mean layers?
     """
     hints = kind.__annotations__
+    arguments = inspect.signature(function).parameters if function is not None else ()
     for name in settings:
         if name not in hints:
-            raise InputError(f'There is no setting "{name}": {nearest(name, hints)}')
+            every = {*hints, *arguments} - {"settings"}
+            raise InputError(f'There is no setting "{name}": {nearest(name, every)}')
     return {name: _gather(value, str(hints[name])) for name, value in settings.items()}
 
 

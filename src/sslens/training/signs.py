@@ -131,8 +131,8 @@ class Signs:
     >>> signs = Signs(warm_up=0, prototypes=64)
     >>> steps = range(10, 310, 10)
     >>> texts = [signs.judge({"step": step, "loss": 4.1589}) for step in steps]  # log 64 = 4.15888
-    >>> [(step, new[0].split(":")[0]) for step, new in zip(steps, texts) if new]
-    [(100, 'Steps 10 to 100 have a loss of 4.159, that is log K of the 64 prototypes')]
+    >>> [(step, new[0].split(" (")[0]) for step, new in zip(steps, texts) if new]
+    [(100, 'Steps 10 to 100 have a loss of 4.159, within 0.2% of log K of the 64 prototypes')]
     """
 
     def __init__(
@@ -190,10 +190,10 @@ class Signs:
         ):
             return None
         return (
-            f"{self._span(CHUNK)} have a loss of {recent[-1]:.4g}, that is log K of the"
-            f" {spell_count(self.prototypes, 'prototype')}: all images are assigned alike. A lower"
-            " teacher temperature or stronger sharpening, a lower base_lr and a longer warmup"
-            " usually help."
+            f"{self._span(CHUNK)} have a loss of {recent[-1]:.4g}, within {AT:.1%} of log K of"
+            f" the {spell_count(self.prototypes, 'prototype')} ({chance:.4g}): all images are"
+            " assigned alike. A lower teacher temperature or stronger sharpening, a lower base_lr"
+            " and a longer warmup usually help."
         )
 
     def _unlearnt(self) -> str | None:
@@ -217,9 +217,12 @@ class Signs:
                 return None
             accuracy = f", and {self.start.describe(last, best)}"
         span = self._span(lines).replace("Steps", "steps")
+        below, than = "", "not less than"
+        if mean < trivial.value:
+            below, than = f" by {AT:.1%} or more", f"less than {AT:.1%} below"
         return (
             f"After {self._steps[-1]:,} of {self.start.steps:,} steps the loss is not below that"
-            f" of learning nothing: {span} have a mean of {mean:.4g}, not less than {trivial.words}"
+            f" of learning nothing{below}: {span} have a mean of {mean:.4g}, {than} {trivial.words}"
             f" ({trivial.value:.4g}){accuracy}. {trivial.mend}"
         )
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from sslens import cards
 from sslens.data.sources import MEMORY as MEMORY
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, nearest, shorten
 from sslens.whole_file import exists
 from sslens.zoo.evaluation import make_transform as make_transform
 from sslens.zoo.insides import ENCODER as ENCODER
@@ -44,6 +44,8 @@ from sslens.zoo.modules import (
     load_function,
     looks_like_function,
 )
+from sslens.zoo.python_files import SUFFIX as PYTHON
+from sslens.zoo.python_files import explain_python_file, find_python_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +57,8 @@ SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".npz", ".torch", ".
 #: options after spaces, as `Backbone.source` has them, and after an @, as people write them
 _OPTIONS = re.compile(r"(\S.*?)((?: \w+=\S+)+)")
 _AT = re.compile(r"(.+)@(\w+=[^,]*(?:,\w+=[^,]*)*)")
+#: characters of a source that a message shows
+SHOWN = 300
 #: digits of the longest number of an option
 DIGITS = 18
 OPTIONS = ("branch", "num_heads", "drop", "image_size", "name")
@@ -77,15 +81,17 @@ def check(source: str) -> None:
         return
     if exists(path):
         find_file(path)
-    elif not (scheme in SCHEMES and rest) and not is_function(source):
+    elif (scheme.endswith(PYTHON) and find_python_file(source) is not None) or (
+        not (scheme in SCHEMES and rest) and not is_function(source)
+    ):
         raise InputError(_explain_unknown(source, path))
 
 
 def split_options(source: str) -> tuple[str, dict[str, Any]]:
     """Split a source into the source without its options, and the options as `load` takes them.
 
-    Options stand after an @, `FILE@branch=teacher,heads=12`, or after spaces, as `Backbone.source`
-    has them. A path that exists as it is written has none.
+    Options stand after an @, `FILE@branch=teacher,heads=12`, or each after one, or after spaces, as
+    `Backbone.source` has them. A path that exists as it is written has none.
 
     Raises:
         InputError: an option that there is not or that has two values, or an option other than
@@ -93,14 +99,19 @@ def split_options(source: str) -> tuple[str, dict[str, Any]]:
 
     >>> split_options("runs/a.pth@branch=student,heads=12")
     ('runs/a.pth', {'branch': 'student', 'num_heads': 12})
+    >>> split_options("runs/a.pth@branch=student@heads=12")
+    ('runs/a.pth', {'branch': 'student', 'num_heads': 12})
     >>> split_options("runs/a.pth branch=student num_heads=12")
     ('runs/a.pth', {'branch': 'student', 'num_heads': 12})
     """
     match = _OPTIONS.fullmatch(source) or _AT.fullmatch(source)
     if match is None or exists(source):
         return source, {}
+    plain, told = match[1], match[2].strip(" @")
+    while (more := _AT.fullmatch(plain)) and not exists(plain) and _are_options(more[2]):
+        plain, told = more[1], f"{more[2]},{told}"
     given: dict[str, str] = {}
-    for item in re.split(r"[ ,]", match[2].strip(" @")):
+    for item in re.split(r"[ ,]", told):
         key, _, value = item.partition("=")
         key = {"heads": "num_heads"}.get(key, key)
         if key not in OPTIONS and not match[1].startswith("random:"):
@@ -113,7 +124,12 @@ def split_options(source: str) -> tuple[str, dict[str, Any]]:
                 f'The source "{source}" says {key} twice, {given[key]} and {value}: say it once.'
             )
         given[key] = value
-    return match[1], {key: v if key in _TEXTS else int(v) for key, v in given.items()}
+    return plain, {key: v if key in _TEXTS else int(v) for key, v in given.items()}
+
+
+def _are_options(text: str) -> bool:
+    """Whether all that stands after an @ is options."""
+    return all(item.partition("=")[0] in ("heads", *OPTIONS) for item in text.split(","))
 
 
 def find_file(path: Path) -> Path:
@@ -125,6 +141,8 @@ def find_file(path: Path) -> Path:
     """
     if path.is_dir():
         return find_weights(path)
+    if path.suffix == PYTHON:
+        raise InputError(explain_python_file(str(path), path))
     if path.suffix not in SUFFIXES and not path.name.endswith(INDEX):
         raise InputError(
             f"{path} is no checkpoint by its name: files that can be loaded end in"
@@ -154,6 +172,8 @@ def _explain_unknown(source: str, path: Path) -> str:
             f'"{source.removeprefix(MEMORY)}" was in the memory of the Python process that made the'
             " study, and no file holds it: give a file, or the model itself in Python."
         )
+    if (python := find_python_file(source)) is not None:
+        return explain_python_file(source, python)
     forms = ["pixels", *(f"{scheme}:NAME" for scheme in ("timm", "random")), *cards.names()]
     there = exists(path.parent) and path.parent.is_dir()
     beside = [str(p) for p in path.parent.iterdir()] if there else []
@@ -169,7 +189,7 @@ def _explain_unknown(source: str, path: Path) -> str:
     elif _is_missing_path(source, path):
         hint = _suggest_part(path) or f"{hint}; for k-NN and probes also a folder of features"
         hint = f"no such file or folder; {hint}"
-    return f'There is no model "{source}": {hint}'
+    return f'There is no model "{shorten(source, SHOWN)}": {hint}'
 
 
 def load(
@@ -216,6 +236,7 @@ def load(
     >>> load("random:vit_nano_patch8_32:1@image_size=64,name=mine").transform.crop
     64
     """
+    _require_source(source)
     check(str(source))
     plain, given = split_options(str(source))
     num_heads = arch.pop("heads", None) if num_heads is None else num_heads  # as an @ spells it
@@ -230,6 +251,15 @@ def load(
     model = model if image_size is None else _at_size(model, image_size)
     told = (f"{k}={v}" for k, v in {"image_size": image_size, "name": name}.items() if v)
     return model.copy_with(name=name or model.name, source=" ".join([source, *told]))
+
+
+def _require_source(source: object) -> None:
+    """Refuse what is no name or path: a state dict, whose numbers would be printed, or a module."""
+    if not isinstance(source, str | Path):
+        raise InputError(
+            f"A {type(source).__name__} is neither the name nor the file of a model",
+            mend="give sslens.wrap the network, which loads a state_dict by its load_state_dict",
+        )
 
 
 def _at_size(model: "Backbone", image_size: int) -> "Backbone":
@@ -272,11 +302,7 @@ def _load_as_is(
         if drop is not None:
             raise InputError(f"{source} is no file: drop leaves out modules of files.")
         return _load_named(source, card, image_size, name, num_heads, arch)
-    if arch:
-        likely = nearest(next(iter(arch)), OPTIONS)
-        if likely.startswith("did you mean"):
-            raise InputError(f"A model's file takes no {next(iter(arch))}: {likely}")
-        raise InputError(f"{source} says its own architecture: {', '.join(arch)} cannot be given.")
+    _require_no_fields(source, arch)
     from sslens.zoo import checkpoints
     from sslens.zoo.faults import Asked
     from sslens.zoo.parts import split_names
@@ -285,6 +311,17 @@ def _load_as_is(
     if card is not None:
         return checkpoints.load_card(card, asked)
     return checkpoints.load_file(find_file(path), asked, source=source)
+
+
+def _require_no_fields(source: str, arch: Mapping[str, int]) -> None:
+    """Refuse fields of an architecture for a model that says its own, and misspelt options."""
+    if not arch:
+        return
+    first = next(iter(arch))
+    likely = nearest(first, OPTIONS)
+    if first not in OPTIONS and likely.startswith("did you mean"):
+        raise InputError(f"{source} takes no {first}: {likely}")
+    raise InputError(f"{source} says its own architecture: {', '.join(arch)} cannot be given.")
 
 
 def _load_named(
@@ -302,10 +339,7 @@ def _load_named(
     scheme, _, rest = source.partition(":")
     if scheme == "random":
         return builders.build_random(rest, num_heads, arch)
-    if num_heads is not None or arch:
-        raise InputError(
-            f"{source} says its own architecture: num_heads and other shapes cannot be given."
-        )
+    _require_no_fields(source, arch if num_heads is None else {"num_heads": num_heads, **arch})
     if source == "pixels":
         return builders.build_pixels()
     if card is None and scheme not in SCHEMES:

@@ -21,6 +21,7 @@ from sslens.zoo.identity import (
     list_assumed,
     require_claims,
     require_finite,
+    say_untaken,
 )
 from sslens.zoo.insides import name_weights
 from sslens.zoo.quantised import dequantise_states, describe_kinds
@@ -107,6 +108,7 @@ def _build(
         list_assumed(checkpoint, card),
         checkpoint.branch if chosen else "",
         others if chosen else (),
+        untaken=say_untaken(checkpoint, card),
     )
     return backbone
 

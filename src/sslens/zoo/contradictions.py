@@ -1,6 +1,6 @@
 """Settings in a file beside the weights, held against the shapes of the weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sslens.errors import InputError, shorten
@@ -11,9 +11,81 @@ from sslens.zoo.architectures.convnext import ConvNeXtShape
 from sslens.zoo.architectures.swin import SwinShape
 from sslens.zoo.architectures.vit import ViTShape
 from sslens.zoo.files import Contents
+from sslens.zoo.told import ToldHeads
+from sslens.zoo.trunks import Trunk
 
 #: characters of a value that a message shows
 SHOWN = 60
+
+
+#: kinds of models in Hugging Face's config.json by the spelling that their weights have; CLIP's
+#: towers stand in models of many kinds
+KINDS = {
+    "vit-hf": (
+        *("vit", "deit", "vit_mae", "vit_msn", "ijepa", "dinov2", "dinov2_with_registers"),
+        *("vit_hybrid", "dpt", "yolos", "vision-encoder-decoder", "vision-text-dual-encoder"),
+    ),
+    "beit-hf": ("beit", "data2vec-vision"),
+    "swin-hf": ("swin", "maskformer-swin", "donut-swin"),
+    "convnext-hf": ("convnext", "convnextv2"),
+    "dinov3-hf": ("dinov3_vit",),
+    "convnext-dinov3-hf": ("dinov3_convnext",),
+}
+#: kinds of models with a LayerScale in every block, and those without; of others it is not known
+SCALED = ("dinov2", "dinov2_with_registers")
+UNSCALED = ("vit", "deit", "vit_mae", "vit_msn", "ijepa")
+
+
+def find_wrong_kind(kind: str, naming: str, keys: Iterable[str]) -> str:
+    """Say why weights are not of the kind of model that a file beside them names; empty where they
+    may be.
+
+    Args:
+        kind: the kind of model, in the file's words; empty where none is named.
+        naming: the spelling of the weights.
+        keys: their names.
+
+    >>> find_wrong_kind("bert", "swin-hf", [])
+    'it is none whose weights have such names (swin, maskformer-swin, donut-swin)'
+    >>> find_wrong_kind("dinov2", "vit-hf", ["encoder.layer.0.layernorm_before.weight"])
+    'its blocks have a LayerScale, and these weights have none'
+    """
+    known = KINDS.get(naming)
+    if known is None or not kind:
+        return ""
+    if kind not in known:
+        return f"it is none whose weights have such names ({', '.join(known)})"
+    if naming != "vit-hf":
+        return ""
+    there = list(keys)
+    scale = next((key for key in there if "layer_scale1" in key), None)
+    if kind in SCALED and scale is None:
+        return "its blocks have a LayerScale, and these weights have none"
+    if kind in UNSCALED and scale is not None:
+        return f"its blocks have no LayerScale, and these weights have {scale}"
+    decoder = next((key for key in there if key.startswith("decoder.decoder_")), None)
+    if kind in (*SCALED, *UNSCALED) and kind != "vit_mae" and decoder is not None:
+        return f"it has no decoder, and these weights have {decoder}"
+    return ""
+
+
+def find_contradictions(contents: Contents, trunk: Trunk, told: ToldHeads) -> Iterator[str]:
+    """Yield how settings in a file, or in one beside it, contradict its weights without making
+    them unreadable, one sentence each.
+
+    Args:
+        contents: the contents of the file.
+        trunk: the network that is taken.
+        told: the number of heads that the settings in the file tell.
+    """
+    kind = contents.beside.kind
+    if wrong := find_wrong_kind(kind, trunk.naming, contents.states[trunk.state]):
+        yield (
+            f"{contents.beside.name} says model_type {shorten(repr(kind), SHOWN)}, but {wrong}: its"
+            " objective is not taken from there."
+        )
+    if told.is_misfit:
+        yield f"{told.said}: the settings may be of another network."
 
 
 def require_settings(contents: Contents, shape: Architecture) -> None:
@@ -62,6 +134,8 @@ def _list_sizes(shape: Architecture) -> Iterator[tuple[str, Any]]:
             yield "image_size", arch.image_size  # by the table of positions
         if are_heads_told(shape):
             yield "num_attention_heads", arch.heads
+        if isinstance(shape, ViTShape):
+            yield "qkv_bias", shape.qkv_bias
     elif isinstance(shape, SwinShape):
         yield "embed_dim", shape.width
         yield "depths", [*shape.blocks]

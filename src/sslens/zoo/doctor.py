@@ -23,10 +23,10 @@ from sslens.zoo.identity import (
     choose_evaluation,
     find_card,
     gather_about,
-    list_assumed,
     name_architecture,
     require_claims,
     require_finite,
+    say_assumed,
 )
 from sslens.zoo.insides import INDEX
 from sslens.zoo.keys import find_pattern, find_shared_start
@@ -284,7 +284,7 @@ def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
     made = choose_evaluation(checkpoint, card)
     facts["images"] = (
         f"shorter side to {made.resize} ({made.interpolation}), centre {made.crop}, mean"
-        f" {made.mean}, std {made.std}{_say_assumed(checkpoint, card)}"
+        f" {made.mean}, std {made.std}{say_assumed(checkpoint, card)}"
     )
     if card is not None:
         facts["card"] = f"{card.name}: {card.title}"
@@ -294,18 +294,6 @@ def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
         facts["card"] = _describe_alike(checkpoint)
     notes = [*checkpoint.notes, *(card.notes if card else ())]
     return facts | ({"notes": notes} if notes else {})
-
-
-def _say_assumed(checkpoint: Recognised, card: Card | None) -> str:
-    """Say which of the settings for images nothing tells, or that they are those of the method's
-    authors, whom a training of one's own may not have followed."""
-    missing = list_assumed(checkpoint, card)
-    if not missing:
-        theirs = card is None and checkpoint.claim.written is None and not checkpoint.transform
-        return " (as the method's authors do: the file does not tell)" if theirs else ""
-    if {"sides", "interpolation", "mean", "std"} <= set(missing):
-        return " (assumed: the file does not tell)"
-    return f" ({' and '.join(missing)} assumed: no file tells)"
 
 
 def find_alike(checkpoint: Recognised) -> list[Card]:
@@ -394,7 +382,7 @@ def _write_line(source: str, checkpoint: Recognised, card: Card | None, asked: A
     if asked.heads is not None:
         given.append(f"num_heads={asked.heads}")
     elif not checkpoint.heads_known and card is None and checkpoint.claim.written is None:
-        given.append("num_heads=?")  # a guess is no advice
+        given.append("num_heads=N")  # a guess is no advice
     if asked.drop:
         given.append(f"drop={'+'.join(asked.drop)!r}")
     return f"sslens.load({', '.join(given)})"

@@ -2,7 +2,7 @@
 Python's classes, of which none is built."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from sslens.errors import InputError
@@ -10,6 +10,7 @@ from sslens.zoo import plain
 from sslens.zoo.arrays import Array
 from sslens.zoo.files import Contents, read_contents
 from sslens.zoo.told import read_told
+from sslens.zoo.told_colours import read_colours
 
 #: the entry of the header that tells the state dicts, and what stood beside them in words
 HEADER = "sslens.extracted"
@@ -41,6 +42,7 @@ def extract_weights(path: Path, out: Path) -> int:
         "rest": dict(contents.rest),
         "epoch": contents.epoch,
         "settings": {group.where: dict(group.numbers) for group in contents.told},
+        "colours": contents.colours and asdict(contents.colours),
     }
     several = len(contents.states) > 1
     arrays = {
@@ -69,6 +71,7 @@ def restore(contents: Contents) -> Contents:
         if not (whole and names and words and (epoch is None or type(epoch) is int)):
             raise ValueError
         settings = read_told(told.get("settings", {}))
+        colours = read_colours(told.get("colours"))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
             f"{contents.path} has an entry {HEADER} in its header that sslens doctor did not write:"
@@ -82,4 +85,4 @@ def restore(contents: Contents) -> Contents:
                 f"{contents.path} holds {key}, in no state dict that its header tells."
             )
         states[state][inner] = value
-    return replace(contents, states=states, rest=rest, epoch=epoch, told=settings)
+    return replace(contents, states=states, rest=rest, epoch=epoch, told=settings, colours=colours)

@@ -24,6 +24,7 @@ from sslens.zoo.arrays import Array
 from sslens.zoo.hints import NONE, Hints
 from sslens.zoo.stored import OddTensor, StoredTensor
 from sslens.zoo.told import Told, list_told
+from sslens.zoo.told_colours import ToldColours, find_colours
 from sslens.zoo.values import Foreign, Named
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Contents:
         epoch: the epoch that the file says, or None.
         beside: what files beside it tell.
         told: its settings that tell a number of attention heads.
+        colours: the mean and the standard deviation of images that its settings tell.
     """
 
     path: Path
@@ -97,6 +99,7 @@ class Contents:
     epoch: int | None = None
     beside: Beside = Beside()
     told: tuple[Told, ...] = ()
+    colours: ToldColours | None = None
 
 
 def read_contents(path: Path, *, objects: bool = False) -> Contents:
@@ -128,7 +131,8 @@ def read_contents(path: Path, *, objects: bool = False) -> Contents:
     epoch = tree.get("epoch")
     rest = _describe_rest(tree, StoredTensor)
     epoch = epoch if isinstance(epoch, int) else None
-    return Contents(path, arrays_of, rest, epoch=epoch, told=list_told(tree))
+    told, colours = list_told(tree), find_colours(tree)
+    return Contents(path, arrays_of, rest, epoch=epoch, told=told, colours=colours)
 
 
 def read_tensors(path: Path) -> "dict[str, dict[str, Tensor]]":

@@ -65,6 +65,11 @@ HARMFUL = (
     "io",
     "_io",
 )
+#: how a network is given that no layout reads
+OWN = (
+    "a network of your own code is given as MODULE:FUNCTION, a function that builds it and loads"
+    " its weights, or by sslens.wrap"
+)
 #: the modules of tensors that are cut up among processes; their files ask for `getattr` too
 SHARDED, SHARDING = "torch.distributed.", ("__builtin__.getattr", "builtins.getattr")
 #: how deep modules may lie in one another, and how many are looked at
@@ -119,11 +124,10 @@ def make_refusal(path: Path, called: tuple[str, ...], tree: Any, states: list[st
         told = f"{said} with torch.save, and give that file."
     else:
         told = f"{said}, and give that file: {line}."
-    return InputError(
-        told,
-        mend="or have sslens doctor write the weights by {extract=weights.safetensors}, which"
-        " builds no object",
-    )
+    written = "or have sslens doctor write the weights by {extract=weights.safetensors}, which"
+    written += " builds no object"
+    own = isinstance(tree, Foreign) and line is not None
+    return InputError(told, mend=f"{written}; {OWN}" if own else written)
 
 
 def write_line(path: Path, tree: Any, states: list[str]) -> str | None:

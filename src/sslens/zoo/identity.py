@@ -106,15 +106,41 @@ def choose_evaluation(checkpoint: Recognised, card: Card | None) -> Evaluation:
 
 def list_assumed(checkpoint: Recognised, card: Card | None) -> tuple[str, ...]:
     """List the settings for images that nothing tells, in words: neither a card, nor the method's
-    authors, nor a file."""
+    authors, nor a file. Colours that a file tells and that are not taken are not among them."""
     if card or checkpoint.claim.objective:
         return ()
     there = checkpoint.transform
     named = {"ratio": "sides", "interpolation": "interpolation", "mean": "mean", "std": "std"}
-    missing = [word for key, word in named.items() if key not in there]
+    told = {"mean", "std"} if checkpoint.colours else set()
+    missing = [word for key, word in named.items() if key not in there.keys() | told]
     if "resize" in there or "crop" in there:
         missing = [word for word in missing if word != "sides"]
     return tuple(missing)
+
+
+def say_untaken(checkpoint: Recognised, card: Card | None) -> str:
+    """Say which colours of images settings in a file tell that are not taken, and why; empty where
+    there are none, and of a file with a card, which tells them."""
+    colours = None if card is not None else checkpoint.colours
+    return colours.said if colours is not None and colours.doubt else ""
+
+
+def say_assumed(checkpoint: Recognised, card: Card | None) -> str:
+    """Say in brackets which of the settings for images nothing tells, or that they are those of the
+    method's authors, whom a training of one's own may not have followed; and which colours the
+    settings in the file tell."""
+    missing, untaken = list_assumed(checkpoint, card), say_untaken(checkpoint, card)
+    taken = checkpoint.colours.said if checkpoint.colours and card is None else ""
+    said = ""
+    if {"sides", "interpolation", "mean", "std"} <= set(missing):
+        said = "assumed: the file does not tell"
+    elif missing:
+        said = f"{' and '.join(missing)} assumed: no file tells"
+    elif card is None and checkpoint.claim.written is None and not checkpoint.transform:
+        theirs = "as the method's authors do"
+        said = theirs if untaken else f"{theirs}: the file does not tell"
+    said = "; ".join(filter(None, (said, taken)))
+    return f" ({said})" if said else ""
 
 
 def describe_card(card: Card) -> About:

@@ -28,6 +28,7 @@ from sslens.zoo.parts import split_names
 from sslens.zoo.reading import find_asked, list_beside, read_network
 from sslens.zoo.refusals import explain_unknown, refuse_others, require_final_norm
 from sslens.zoo.told import ToldHeads
+from sslens.zoo.told_colours import ToldColours
 from sslens.zoo.wrappers import unwrap
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Recognised:
         heads_known: whether the user, a card, the method or the file says the number of heads;
             otherwise it was taken from the width.
         told: the number of heads that settings in the file tell.
+        colours: the colours of images that settings in the file tell; None where a file beside the
+            weights tells others.
         notes: the notes of the claim, and others about reading the file.
         transform: settings of the evaluation transform, from the claim and from the files beside.
         left_out: the parts that no layout names and that are left out by their place or name or as
@@ -66,6 +69,7 @@ class Recognised:
     account: tuple[Entry, ...]
     heads_known: bool
     told: ToldHeads
+    colours: ToldColours | None
     notes: tuple[str, ...]
     transform: Mapping[str, Any]
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -177,8 +181,7 @@ def recognise(
     others, faults = account_for_others(
         contents, claim, taken, beside, asked=left_out, names=read.names
     )
-    faults = [*read.find_faults(left_out), *faults]
-    if faults:
+    if faults := [*read.find_faults(left_out), *faults]:
         refuse_faults(where, faults, asked)
     account = [*account_for_pieces(trunk, read.pieces), *read.account(), *others]
     return Recognised(
@@ -193,10 +196,24 @@ def recognise(
         or claim.written is not None
         or are_heads_told(read.shape),
         read.told,
+        _choose_colours(contents, claim),
         (*claim.notes, *contents.beside.notes, *_note_kinds(weights.values())),
-        {**claim.transform, **contents.beside.transform},
+        _join_transforms(contents, claim),
         count_left_out(account, [one.prefix for one in claim.branches.values()]),
     )
+
+
+def _choose_colours(contents: Contents, claim: Claim) -> ToldColours | None:
+    """The colours that settings in a file tell, unless a header or a file beside tells them."""
+    is_told = claim.written is not None or "mean" in contents.beside.transform
+    return None if is_told else contents.colours
+
+
+def _join_transforms(contents: Contents, claim: Claim) -> Mapping[str, Any]:
+    """The settings of the evaluation transform, of which those of a file win over the method's."""
+    colours = _choose_colours(contents, claim)
+    told = {} if colours is None else colours.transform
+    return {**claim.transform, **told, **contents.beside.transform}
 
 
 def recognise_as(asked: Asked, contents: Contents, card: Card | None = None) -> Recognised:

@@ -10,6 +10,7 @@ from sslens.zoo.architecture import Architecture, read_arch
 from sslens.zoo.arrays import Array
 from sslens.zoo.claim import Claim
 from sslens.zoo.files import Contents
+from sslens.zoo.foreign import OWN
 
 #: what each file of guided diffusion's UNet holds; `sslens.zoo.generators` loads it
 GENERATOR = ("time_embed.0.weight", "input_blocks.0.0.weight", "out.2.weight")
@@ -152,5 +153,5 @@ def explain_unknown(contents: Contents) -> str:
     return (
         f"{contents.path} holds no ViT, ResNet or ConvNeXt under names that are known: its"
         f" {len(keys)} tensors are {', '.join(f'{name} ({count})' for name, count in first)}."
-        " `sslens doctor` lists them; timm:NAME loads what timm has."
+        f" `sslens doctor` lists them; timm:NAME loads what timm has, and {OWN}."
     )

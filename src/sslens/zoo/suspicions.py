@@ -7,6 +7,7 @@ import numpy as np
 
 from sslens.counts import spell_count
 from sslens.zoo.arrays import Array
+from sslens.zoo.contradictions import find_contradictions
 from sslens.zoo.files import Contents
 from sslens.zoo.identity import gather_about
 from sslens.zoo.recognise import Recognised
@@ -50,6 +51,8 @@ def find_suspicions(checkpoint: Recognised, inside: Contents) -> Iterator[str]:
             f"{spell_count(len(large), 'tensor', 'have')} values above 10,000, the first"
             f" {large[0]}."
         )
+    trunk = checkpoint.claim.branches[checkpoint.branch]
+    yield from find_contradictions(unwrap(inside)[0], trunk, checkpoint.told)
     if checkpoint.claim.tuned == "fine-tuned" and checkpoint.claim.objective is not None:
         yield (
             "Labels trained these weights after the objective did: for a pre-trained backbone take"

@@ -76,11 +76,13 @@ class ToldHeads:
         said: where the number stands, or why none of those that are there is taken; empty where
             there is none.
         sure: whether the number is known to be one of heads of attention.
+        is_misfit: whether no settings that tell a number of heads fit the shapes of the weights.
     """
 
     count: int | None = None
     said: str = ""
     sure: bool = True
+    is_misfit: bool = False
 
 
 def list_told(tree: Any) -> tuple[Told, ...]:
@@ -89,7 +91,18 @@ def list_told(tree: Any) -> tuple[Told, ...]:
     >>> list_told({"args": {"num_heads": 4, "lr": 0.1}, "epoch": 3})
     (Told(where='args', numbers={'num_heads': 4}),)
     """
-    return tuple(_walk(tree, "", DEPTH, [MOST]))
+    groups = ((where, _find_numbers(entries)) for where, entries in list_groups(tree))
+    return tuple(Told(where, numbers) for where, numbers in groups if numbers)
+
+
+def list_groups(tree: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Yield the groups of settings in what a file holds, each with the keys that lead to it; those
+    of other parts of a training, such as a decoder, are left out.
+
+    >>> [where for where, _ in list_groups({"args": {"lr": 0.1, "decoder": {}}})]
+    ['', 'args']
+    """
+    yield from _walk(tree, "", DEPTH, [MOST])
 
 
 def read_told(settings: Any) -> tuple[Told, ...]:
@@ -122,15 +135,16 @@ def _read_number(value: Any) -> int | None:
     return value if type(value) is int and 0 < value < LARGEST else None
 
 
-def _walk(tree: Any, where: str, depth: int, left: list[int]) -> Iterator[Told]:
+def _walk(
+    tree: Any, where: str, depth: int, left: list[int]
+) -> Iterator[tuple[str, Mapping[Any, Any]]]:
     entries = vars(tree) if isinstance(tree, argparse.Namespace) else tree
     if not isinstance(entries, Mapping) or depth == 0:
         return
     left[0] -= len(entries)
     if left[0] < 0:
         return
-    if numbers := _find_numbers(entries):
-        yield Told(where, numbers)
+    yield where, entries
     for key, value in entries.items():
         if isinstance(key, str) and not any(other in key.lower() for other in OTHERS):
             yield from _walk(value, f"{where}/{key}" if where else key, depth - 1, left)
@@ -167,7 +181,8 @@ def choose_told_heads(
     if fits:
         said = " and ".join(group.say(group.key) for group in fits)
         return ToldHeads(said=f"{said}, which is not one number")
-    return ToldHeads(said=" and ".join(_say_misfit(*pair) for pair in misfits))
+    said = " and ".join(_say_misfit(*pair) for pair in misfits)
+    return ToldHeads(said=said, is_misfit=True)
 
 
 def _say_misfit(group: Told, name: str) -> str:

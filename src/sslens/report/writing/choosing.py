@@ -20,8 +20,8 @@ NAMED = 4
 NO_PIXELS = "Raw pixels are not compared: how alike models are may be due to the pixels alone."
 #: what is said where images have no labels
 NO_LABELS = (
-    "Labels are needed to choose a model: give images with a subfolder a class. Until then see"
-    " which models are alike, and where they part."
+    "Labels are needed to choose a model: give images with a subfolder a class, or an index file"
+    " with labels. Until then see which models are alike, and where they part."
 )
 
 

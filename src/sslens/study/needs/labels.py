@@ -16,7 +16,7 @@ TYPE = Labels
 def unmet(situation: Situation) -> Lack | None:
     """Images that lie in no folders have no classes, and one class is no classification."""
     images = situation.images
-    mend = "give {images} with a subfolder a class"
+    mend = "give {images} with a subfolder a class, or an index file with labels"
     if images is None:
         return Lack("classes are told apart of images, and there are none", mend)
     lack = explain_no_votes(images, situation.bank)

@@ -12,8 +12,8 @@ TITLE = "BYOL"
 ENDS = ("_encoder", "_network", "_net", "")
 
 
-#: parts beside the networks by which a training is known as BYOL's
-_PARTS = re.compile(r"predict|project|(^|\.)(fc|head)\.\d")
+#: the part beside the networks by which a training is known as BYOL's
+_PREDICTOR = re.compile(r"predict")
 
 
 def claim(contents: Contents) -> Claim | None:
@@ -21,10 +21,10 @@ def claim(contents: Contents) -> Claim | None:
     word for one. The online network is the one that the authors evaluate. The authors' own files
     are JAX's, which are not read.
 
-    Without a predictor or a projector the names alone do not tell the objective.
+    Without a predictor the names alone do not tell the objective.
     """
     keys = [key for weights in contents.states.values() for key in weights]
-    is_known = any(_PARTS.search(key) for key in keys)
+    is_known = any(_PREDICTOR.search(key) for key in keys)
     for end in ENDS:
         online = f"online{end}"
         if online in find_roles(contents, (online,)):

@@ -2,8 +2,9 @@
 of them."""
 
 from sslens.zoo.claim import CLASSIFIER, Claim
+from sslens.zoo.contradictions import SCALED, UNSCALED, find_wrong_kind
 from sslens.zoo.files import Contents
-from sslens.zoo.trunks import choose_trunk, find_trunks, name_trunks, recognise_positions
+from sslens.zoo.trunks import Trunk, choose_trunk, find_trunks, name_trunks, recognise_positions
 
 TITLE = "Hugging Face"
 #: objectives by the kind of model in config.json
@@ -26,8 +27,8 @@ def claim(contents: Contents) -> Claim | None:
     """Claim a model with three layers for queries, keys and values,
     `encoder.layer.N.attention.attention.query`.
 
-    The method is recognised by config.json, else by DINOv2's layer scale, or by MAE's decoder or
-    positions. config.json also tells heads, eps and the processor's statistics.
+    The method is told by config.json, unless the keys contradict it, else by DINOv2's layer scale,
+    or by MAE's decoder or positions. config.json also tells heads, eps and the colours.
     """
     trunks = [trunk for trunk in find_trunks(contents.states) if trunk.naming == "vit-hf"]
     if not trunks:
@@ -41,9 +42,11 @@ def claim(contents: Contents) -> Claim | None:
         "it has MAE's decoder": decoder,
         "pos_embed is MAE's fixed table": where.exact and not decoder,
     }
-    told = KINDS.get(contents.beside.kind)
+    told, is_contradicted = _read_kind(contents, trunk)
     seen = (
-        "dinov2"
+        None
+        if is_contradicted
+        else "dinov2"
         if signs["it has DINOv2's layer scale"]
         else "mae"
         if decoder or where.of == "mae"
@@ -79,3 +82,12 @@ def claim(contents: Contents) -> Claim | None:
         certain=False,
         notes=tuple(notes),
     )
+
+
+def _read_kind(contents: Contents, trunk: Trunk) -> tuple[str | None, bool]:
+    """The objective that config.json tells, and whether the keys contradict a kind of model whose
+    blocks are known; by an unknown kind nothing is told, and the keys may still tell it."""
+    kind = contents.beside.kind
+    if find_wrong_kind(kind, trunk.naming, contents.states[trunk.state]):
+        return None, kind in (*SCALED, *UNSCALED)
+    return KINDS.get(kind), False
