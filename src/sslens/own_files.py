@@ -86,14 +86,28 @@ def _as_plain(asked: Mapping[str, Any]) -> Mapping[str, object]:
 
 
 def _word_change(key: str, before: Any, now: Any) -> str:
-    """Say how a setting changed; of a digest what is other, and then the digests.
+    """Say how a setting changed; of a digest what is other, and then the digests; of lists that
+    look alike where they are cut what only one of them has.
 
     >>> _word_change("digest of the images", "f4eaa", "34aab")
     'the images are not the same ones (digest f4eaa, now 34aab)'
+    >>> paths = [f"trainings/of/the/year/before/checkpoint-{n}.pth" for n in (5, 12, 20)]
+    >>> _word_change("models", paths, [paths[0], paths[2]])
+    'models is without trainings/of/the/year/before/checkpoint-12.pth now'
     """
     if key.startswith(DIGEST) and before and now:
         return f"{key.removeprefix(DIGEST)} are not the same ones (digest {before}, now {now})"
-    return f"{key} {_word_value(before, 'was')} and {_word_value(now, 'is now')}"
+    was, is_now = _word_value(before, "was"), _word_value(now, "is now")
+    alike = was.removeprefix("was") == is_now.removeprefix("is now")
+    if alike and isinstance(before, list) and isinstance(now, list):
+        gone, new = ([one for one in a if one not in b] for a, b in ((before, now), (now, before)))
+        apart = [
+            f"{word} {', '.join(map(str, one))}"
+            for word, one in (("without", gone), ("with", new))
+            if one
+        ]
+        return f"{key} is {' and '.join(apart) or 'in another order'} now"
+    return f"{key} {was} and {is_now}"
 
 
 def _word_value(value: Any, verb: str) -> str:

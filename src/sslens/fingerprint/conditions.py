@@ -229,8 +229,8 @@ def _images(a: Conditions, b: Conditions) -> Difference | None:
             f" ({a.name} saw {a.images['name']}, {a.images['content'][:12]}, and {b.name}"
             f" {b.images['name']}, {b.images['content'][:12]})",
             "make both over one copy of the same images, which {images} must be too where it is"
-            " given: these are others with the same file names, or one of the two was encoded again,"
-            " resized or sorted into other folders",
+            " given: these are others with the same file names, or one of the two was encoded"
+            " again, resized or sorted into other folders",
         )
     return None
 

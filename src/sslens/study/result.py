@@ -270,6 +270,10 @@ class Result:
         grid = None
         if len(findings) == 1 and INVARIANCES in self.tables:  # else other answers would be lost
             grid = make_grid(self.tables[INVARIANCES], f"tables/{INVARIANCES}.csv" if path else "")
+        elif len(findings) == 1:  # as of each pair of models, of which the first is not all
+            findings = [
+                one for sentences in self.findings.values() for one in sentences
+            ] or findings
         saved = ANSWER if path else ""
         told = Told(self.title, self.notes, findings, path, saved, choice, changes, grid)
         return write_answer(self.answered.frame.to_dict("records"), told, width)
