@@ -225,8 +225,8 @@ def is_undecidable(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 def _spell_to_pixels(row: Mapping[str, Any]) -> str:
     """Spell the CKA of a model and the raw pixels with its interval."""
-    ends = (float(row.get(f"cka_to_pixels_{end}", NAN)) for end in ("low", "high"))
-    return spell(Estimate(row["cka_to_pixels"], *ends))
+    low, high = (float(row.get(f"cka_to_pixels_{end}", NAN)) for end in ("low", "high"))
+    return spell(Estimate(row["cka_to_pixels"], low, high))
 
 
 def read_nearest(row: Mapping[str, Any]) -> Estimate:

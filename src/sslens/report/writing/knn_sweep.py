@@ -51,8 +51,8 @@ def write_over_pixels(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     for row in rows:
         if row["control"] or not is_known(row, "knn_over_pixels"):
             continue
-        ends = (float(row[f"knn_over_pixels_{end}"]) for end in ("low", "high"))
-        gain = Estimate(float(row["knn_over_pixels"]), *ends, "images", int(row["knn_images"]))
+        value, low, high = (float(row[f"knn_over_pixels{end}"]) for end in ("", "_low", "_high"))
+        gain = Estimate(value, low, high, "images", int(row["knn_images"]))
         told = compare(gain, "raw pixels", "accuracy")
         reading = write_reading(row["knn_tap"], row["knn_pooling"], row["knn_features"])
         written.append(f"{row['model']} by {reading}, on {spell_over(gain)}: {told}.")
