@@ -474,6 +474,12 @@ def test_a_target_that_is_absent_may_have_been_a_report(
     assert main(["check", str(tmp_path / "none"), "--condition", "c1"]) == 2
     said = capsys.readouterr().err
     assert "none is not there: give the folder of a finished report, or the YAML file of" in said
+    page = tmp_path / "report.html"
+    page.write_text("<title>two: models</title>")
+    assert main(["check", str(page), "--condition", "c1"]) == 2
+    assert f"report.html is the page of a report: give the folder, {tmp_path}" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_a_line_of_a_claim_says_its_effect_interval_and_reason(
@@ -711,7 +717,7 @@ def test_a_study_with_groups_claims_and_conditions_is_written_as_it_is_read(tmp_
     assert read(tmp_path / "again.yaml") == study
     plain = Study((f"{NANO}:0",), "scenes:0:8").yaml()
     assert not any(key in plain for key in ("groups", "claims", "check"))
-    assert ClaimCondition("c1").to_yaml() == "c1"
+    assert ClaimCondition("c1").to_yaml() == ClaimCondition("C1").to_yaml() == "c1"
     whole = {"claim": "c1", "outcome": "contradicted", "tokens": "cls", "of": "objectives"}
     assert parse_condition(parse_condition(whole).to_yaml()) == parse_condition(whole)
 

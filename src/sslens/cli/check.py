@@ -83,6 +83,10 @@ def _check(command: Command, say: Text) -> "tuple[Checked, ...]":
             f"{command.target} is not there: give the folder of a finished report, or the YAML file"
             " of a study."
         )
+    if command.target.suffix == ".html":
+        raise InputError(
+            f"{command.target} is the page of a report: give the folder, {command.target.parent}."
+        )
     studies, unread = attempt(lambda target: read(target, command.overrides), [command.target])
     if unread:
         raise join_errors([*unread, *wrong])

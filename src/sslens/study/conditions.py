@@ -103,6 +103,8 @@ class ClaimCondition:
     of: str = "models"
 
     def __post_init__(self) -> None:
+        if self.claim.lower() in names("claims"):  # reports write the papers' claims as "C9"
+            object.__setattr__(self, "claim", self.claim.lower())
         words = {"outcome": OUTCOMES, "tokens": ("", "all", "cls", "patch"), "of": tuple(SCOPES)}
 
         def require(key: str) -> None:
