@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sslens.cli import main
 from sslens.errors import Doubt, InputError
+from sslens.own_files import OwnFiles
 from sslens.paths import files as path_files
 from sslens.paths.files import Checkpoints
 from sslens.paths.order import CheckpointOrder, order_checkpoints
@@ -291,6 +292,20 @@ def test_the_order_of_a_folder_and_of_a_quoted_glob_is_printed(
         assert said[-1] == ("equal     last.safetensors has the same weights as e10.safetensors.")
     assert main(["path", "run/*.pth"]) == 2
     assert "No file is called run/*.pth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("there", "advice"),
+    [("path.csv", "its path is in"), ("states", "give "), ("", "fine-tune with")],
+)
+def test_the_folder_of_a_training_is_no_path(there: str, advice: str, tmp_path: Path) -> None:
+    OwnFiles(tmp_path).claim("training", {})
+    for name in ("best", "last", "state"):
+        save_file({"w": torch.zeros(2)}, tmp_path / f"{name}.safetensors")
+    if there:
+        (tmp_path / there).mkdir()
+    with pytest.raises(InputError, match=f"holds a training and not its checkpoints: {advice}"):
+        order_checkpoints([tmp_path])
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth", "shared.pth"])

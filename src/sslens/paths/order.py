@@ -10,6 +10,7 @@ from typing import final
 
 from sslens import zoo
 from sslens.errors import InputError
+from sslens.own_files import TRAINING, OwnFiles
 
 #: what checkpoints in a folder are called
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
@@ -120,6 +121,7 @@ def _find_files(path: Path) -> list[Path] | None:
         InputError: there are none.
     """
     if path.is_dir():
+        _require_no_run(path)
         inside = (file for file in path.iterdir() if not file.name.startswith("."))
         files = sorted(file for file in inside if file.suffix in SUFFIXES)
         if not files:
@@ -133,6 +135,19 @@ def _find_files(path: Path) -> list[Path] | None:
             raise InputError(f"No file is called {path}: give checkpoints, or their folder.")
         return files
     return None
+
+
+def _require_no_run(folder: Path) -> None:
+    """Refuse the folder of a training of ours: its files are the last network, the best one and the
+    state to go on from, and no path."""
+    there = OwnFiles(folder).read()
+    if there is None or there.kind != TRAINING:
+        return
+    kept, states = folder / "path.csv", folder / "states"
+    mend = "fine-tune with {path=True}, which measures the path"
+    if kept.exists() or states.exists():
+        mend = f"its path is in {kept}" if kept.exists() else f"give {states}"
+    raise InputError(f"{folder} holds a training and not its checkpoints", mend=mend)
 
 
 def _require_there(path: Path) -> Path:
