@@ -210,6 +210,17 @@ def test_with_boxes_alone_nothing_is_said_of_masks() -> None:
     assert all(label.startswith("box ") for label in table.columns)
 
 
+def test_the_best_model_is_held_against_raw_pixels() -> None:
+    detectors = make_detectors({"mae": 0.3, "moco": 0.2, "random #0": 0.05, "pixels": 0.6})
+    results = compute("detection-frozen", Given(MODELS, {"detections": detectors}))
+    answer = next(places.write_places({"detection-frozen": results}))
+    assert (answer.word, answer.names) == ("pixels win", "mae")
+    assert "-30.0 points [" in answer.effect
+    assert "over raw pixels" in answer.effect
+    shown = next(places.write_places({"detection-frozen": frozen(mae=0.3, moco=0.2)}))
+    assert (shown.word, shown.names) == ("30.0%", "mae")
+
+
 def test_c12_needs_models_without_multicrop() -> None:
     verdict = judge("c12", "detection-frozen", frozen(mae=0.3, dino=0.4))
     assert verdict.outcome == "not run"

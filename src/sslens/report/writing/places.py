@@ -10,6 +10,7 @@ from sslens.comparisons.detectors import PAPERS
 from sslens.comparisons.parts import find_row
 from sslens.comparisons.roles import PIXELS
 from sslens.report.front.screen import Answer
+from sslens.report.writing.choosing import WORDS_OF_PIXELS
 from sslens.report.writing.detection import (
     LEARNED,
     SIZES,
@@ -97,6 +98,9 @@ def _write_one(results: Results, asked: tuple[str, str], how: str, link: str) ->
     untrained = read_change(first) if first["less"] else Estimate(float("nan"))
     if untrained.defined:
         effect.append(f"{spell_points(untrained)} over {first['less']}")
+    pixels = _read_over_pixels(results, asked, str(first["model"]))
+    if pixels.defined:
+        effect.append(f"{spell_points(pixels)} over raw pixels")
     by = "" if kind == "box" else ", by masks"
     answer = Answer(
         f"Which finds {what} best, {how}{by}?",
@@ -109,13 +113,21 @@ def _write_one(results: Results, asked: tuple[str, str], how: str, link: str) ->
         scope=HERE,
     )
     if len(records) > 1:
-        yield _compare(answer, _read_pair(results, asked, records))
+        compared = _compare(answer, _read_pair(results, asked, records))
+        beaten = pixels.find_side(SMALLEST["ap"]) == "less"
+        yield replace(compared, word=WORDS_OF_PIXELS["less"]) if beaten else compared
     elif untrained.defined:
         question = f"Does {first['model']} find {what} better than {first['less']}, {how}{by}?"
         yield _judge(replace(answer, question=question, names=""), str(first["model"]), untrained)
     else:
         question = f"How well does {first['model']} find {what}, {how}{by}?"
         yield replace(answer, question=question, names="")
+
+
+def _read_over_pixels(results: Results, asked: tuple[str, str], model: str) -> Estimate:
+    """What a model has over raw pixels, paired over images; undefined without these."""
+    row = find_row(results, "pairs", model=model, less=PIXELS, kind=asked[0], measure=asked[1])
+    return Estimate(float("nan")) if row is None else read_change(row)
 
 
 def _read_pair(results: Results, asked: tuple[str, str], records: Sequence[Row]) -> Contrast:
