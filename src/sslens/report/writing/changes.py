@@ -255,7 +255,8 @@ def _write_images(rows: Mapping[tuple[str, str], pd.DataFrame], of: str) -> Iter
             f" models); {overlap} of the {int(row['neighbours'])} nearest neighbours are the same;"
             " neither has an interval"
         )
-        word = "not at all" if still else spell_change(movement)
+        alike = "not at all" if not movement and row["overlap"] == 1 else "hardly"
+        word = alike if still else spell_change(movement)
         yield Answer(f"How far did images{of} move among the others?", word, effect, "", "", IMAGES)
 
 

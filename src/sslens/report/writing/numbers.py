@@ -152,9 +152,11 @@ def spell_difference(difference: Estimate) -> str:
 def spell_change(size: float) -> str:
     """Format the size of a change of similarity, which has no interval.
 
-    >>> spell_change(0.0123)
-    '0.012'
+    >>> spell_change(0.0123), spell_change(2.4e-7), spell_change(0.0)
+    ('0.012', '2e-7', '0.000')
     """
+    if 0 < abs(size) < 5e-4:
+        return f"{size:.0e}".replace("e-0", "e-")
     return f"{size:.3f}"
 
 
