@@ -35,7 +35,7 @@ READS = ("knn-depth",)
 #: known to spoil the cosine of MAE's (arXiv 2401.00463)
 FEATURES = ("raw", "standardised")
 #: probes hold some of the images back, which vote in 20-NN
-FEWER = "with probes of fewer images than vote,"
+FEWER = "probes of fewer images,"
 
 
 def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
