@@ -48,11 +48,18 @@ def shorten_finding(finding: str) -> str:
     'mae is alike 0.75 [0.74, 0.77].'
     >>> shorten_finding("alike are " + ", ".join(f"model {number}" for number in range(99)))[-40:]
     'model 34, model 35, and more (Findings).'
+    >>> several = ", ".join(f"model {number} 0.81 [0.75, 0.86]" for number in range(99))
+    >>> shorten_finding(f"The blindest are {several}")[-39:]
+    '0.81 [0.75, 0.86], and more (Findings).'
     """
     plain = re.sub(r" \([^()]* [^()]*\)", "", finding)
     words = plain.split("; ")[0]
     if len(words) > HEADLINE:
-        cut = words[:HEADLINE].rpartition(", ")[0] or words[:HEADLINE].rpartition(" ")[0]
+        whole = words[:HEADLINE]
+        if whole.count("[") > whole.count("]"):  # not within an interval
+            whole = whole.rpartition("[")[0]
+        items = re.split(r", (?![^\[]*\])", whole)
+        cut = ", ".join(items[:-1]) or whole.rpartition(" ")[0]
         return f"{cut}, and more (Findings)."
     return words if words.endswith(".") else f"{words}."
 
