@@ -36,7 +36,7 @@ from sslens.report.writing.left_over import write_changes
 from sslens.statistics.estimate import Estimate
 from sslens.store import Store
 from sslens.study import Study, prepare
-from sslens.study.capturing import capture
+from sslens.study.capturing import capture, list_own_passes
 from sslens.table import Results
 
 NANO = "random:vit_nano_patch8_32"
@@ -325,6 +325,10 @@ def test_a_study_of_scenes_gives_masks_as_models_see_them(tmp_path: Path, side: 
         device="cpu",
     )
     plan = prepare(study, Store(tmp_path), quiet=True)
+    # at another size the passes are the need's own, and cost as much
+    own = list_own_passes(plan.situation, plan.analyses, plan.runner.store)
+    assert bool(own) is (side is not None)
+    assert all(one.model.transform.crop == side for one in own)
     captured = capture(plan.situation, plan.passes, plan.runner)
     maps, segments = (plugin("study/needs", name).gather(captured) for name in ("maps", "segments"))
     assert set(maps.images) == set(segments.images.views)

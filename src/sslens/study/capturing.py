@@ -88,6 +88,15 @@ def describe_needs(situation: Situation, analyses: Iterable[str], store: Store) 
     return [line for lines in described for line in lines]
 
 
+def list_own_passes(
+    situation: Situation, analyses: Iterable[str], store: Store
+) -> list[ActivationPass]:
+    """List the passes that needs of these analyses run themselves, beside those of the study."""
+    needs = _load_needs(analyses).values()
+    own = (need.list_passes(situation, store) for need in needs if hasattr(need, "list_passes"))
+    return [one for passes in own for one in passes]
+
+
 def complete(captured: Captured, analyses: Iterable[str]) -> None:
     """Compute, in all processes, what needs of these analyses keep in the store."""
     for need in _load_needs(analyses).values():

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from sslens.study.capturing import list_own_passes
 from sslens.study.costing import Cost, PassProbe, measure_memory
 from sslens.study.detecting import estimate_detectors
 from sslens.study.probe_cost import make_up, time_fit
@@ -46,7 +47,8 @@ def estimate_study(plan: "StudyPlan") -> Cost:
     """Estimate the cost of what a study has not in the store; tables are taken as not there."""
     runner = plan.runner
     seconds = {"start": time.process_time()}
-    seconds["passes"] = PassProbe(runner.device, runner.precision).estimate(plan.passes)
+    passes = [*plan.passes, *list_own_passes(plan.situation, plan.analyses, runner.store)]
+    seconds["passes"] = PassProbe(runner.device, runner.precision).estimate(passes)
     images = 0 if plan.images is None else len(plan.images)
     grown = len(plan.members) * (1 + images / IMAGES)
     speed = _time_reference()

@@ -58,24 +58,25 @@ def gather(captured: Captured) -> MapSets:
 def describe(situation: Situation, store: Store) -> Iterator[str]:
     """Describe the passes at another size than the models' own, with their cost, in lines for a
     person."""
-    side = situation.study.side
-    if side is not None:
-        for one in _plan_passes(situation, store):
-            yield f"{one.describe()}, at {side} px"
+    for one in list_passes(situation, store):
+        yield f"{one.describe()}, at {situation.study.side} px"
 
 
 def complete(captured: Captured) -> None:
     """Make the maps at another size, in all processes together: each sees a share of the images."""
     if captured.situation.study.side is not None and captured.store is not None:
-        passes = _plan_passes(captured.situation, captured.store)
+        passes = list_passes(captured.situation, captured.store)
         for _ in _make_runner(captured.situation, captured.store).run(passes):
             pass  # the maps are in the store
 
 
-def _plan_passes(situation: Situation, store: Store) -> list[ActivationPass]:
-    """Plan a pass of each model, as it sees images for dense tasks, over each set of images."""
+def list_passes(situation: Situation, store: Store) -> list[ActivationPass]:
+    """Plan a pass of each model, as it sees images for dense tasks, over each set of images; none
+    at the models' own size, at which the study's passes make the maps."""
     from sslens.plan import Plan
 
+    if situation.study.side is None:
+        return []
     runner = _make_runner(situation, store)
     members = {member.name: member for member in situation.members}
     return [
