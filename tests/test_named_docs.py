@@ -14,7 +14,7 @@ import pytest
 import sslens
 from sslens import cards
 from sslens.arguments.declared import list_recipes
-from sslens.arguments.foreign import list_options
+from sslens.arguments.foreign import list_arguments
 from sslens.cli import finetune, pretrain, rcdm
 from sslens.find import names, plugin
 
@@ -46,7 +46,7 @@ def list_commands(page: Path) -> Iterator[str]:
 def list_own_options(command: str) -> frozenset[str]:
     module = plugin("cli", command)
     kinds: list[Any] = [*getattr(module, "ACTIONS", {}).values(), module.Command]
-    options = {one for kind in kinds for one in list_options(kind)} | {"--json", "--help"}
+    options = {one.name for kind in kinds for one in list_arguments(kind)} | {"--json", "--help"}
     return frozenset(options | {f"--no-{one[2:]}" for one in options})
 
 

@@ -93,21 +93,29 @@ def _word_change(key: str, before: Any, now: Any) -> str:
     'the images are not the same ones (digest f4eaa, now 34aab)'
     >>> paths = [f"trainings/of/the/year/before/checkpoint-{n}.pth" for n in (5, 12, 20)]
     >>> _word_change("models", paths, [paths[0], paths[2]])
-    'models is without trainings/of/the/year/before/checkpoint-12.pth now'
+    'models lost trainings/of/the/year/before/checkpoint-12.pth'
     """
     if key.startswith(DIGEST) and before and now:
         return f"{key.removeprefix(DIGEST)} are not the same ones (digest {before}, now {now})"
     was, is_now = _word_value(before, "was"), _word_value(now, "is now")
     alike = was.removeprefix("was") == is_now.removeprefix("is now")
     if alike and isinstance(before, list) and isinstance(now, list):
-        gone, new = ([one for one in a if one not in b] for a, b in ((before, now), (now, before)))
-        apart = [
-            f"{word} {', '.join(map(str, one))}"
-            for word, one in (("without", gone), ("with", new))
-            if one
-        ]
-        return f"{key} is {' and '.join(apart) or 'in another order'} now"
+        return f"{key} {word_lists(before, now)}"
     return f"{key} {was} and {is_now}"
+
+
+def word_lists(before: list[Any], now: list[Any]) -> str:
+    """Say what a list lost and what it gained.
+
+    >>> word_lists(["cat", "dog", "fox", "owl"], ["cat", "cow", "dog", "fox"])
+    'lost owl and gained cow'
+    """
+    apart = []
+    for verb, one, other in (("lost", before, now), ("gained", now, before)):
+        if names := [str(name) for name in one if name not in other]:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            apart.append(f"{verb} {', '.join(names[:SHOWN])}{more}")
+    return " and ".join(apart) or "is in another order"
 
 
 def _word_value(value: Any, verb: str) -> str:

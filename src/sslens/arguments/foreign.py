@@ -111,7 +111,7 @@ def require_own_options(kind: type, prog: str, given: Sequence[str]) -> None:
     Traceback (most recent call last):
     sslens.errors.InputError: sslens compare has no --batch-size: give --batch 64.
     """
-    fields = tuple(list_options(kind))
+    fields = tuple(one.name for one in list_arguments(kind))
     for at, argument in enumerate(given):
         option, equals, value = argument.partition("=")
         option = option.replace("_", "-")
@@ -125,21 +125,35 @@ def require_own_options(kind: type, prog: str, given: Sequence[str]) -> None:
             raise InputError(f"{prog} has no {option}: {hint}.")
 
 
-def list_options(kind: Any) -> Iterator[str]:
-    """List the options of a command and of its parts; of arguments without one what the help
-    has."""
+class Argument(NamedTuple):
+    """What a command takes.
+
+    Attributes:
+        name: the option, or what the help calls a word that stands without one.
+        positional: whether it stands without an option.
+        several: whether it takes any number of words.
+    """
+
+    name: str
+    positional: bool = False
+    several: bool = False
+
+
+def list_arguments(kind: Any) -> Iterator[Argument]:
+    """List what a command and its parts take."""
     hints = typing.get_type_hints(kind, include_extras=True)
     for entry in dataclasses.fields(kind):
         hint = hints[entry.name]
         base, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         if isinstance(base, type) and dataclasses.is_dataclass(base):
-            yield from list_options(base)
+            yield from list_arguments(base)
         elif tyro.conf.Positional in notes:
             shown = [one.metavar for one in notes if getattr(one, "metavar", None)]
-            yield shown[0] if shown else entry.name.upper()
+            name = shown[0] if shown else entry.name.upper()
+            yield Argument(name, True, get_origin(base) is tuple)
         else:
             named = [one.name for one in notes if getattr(one, "name", None)]
-            yield as_option(named[0] if named else entry.name, None)
+            yield Argument(as_option(named[0] if named else entry.name, None))
 
 
 def _list_own_settings(prog: str, given: Sequence[str]) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from sslens.own_files import word_lists
+
 #: changes that are named
 SHOWN = 3
 #: a digest, and the digits of it that are shown
@@ -76,16 +78,7 @@ def _describe_change(key: str, old: Any, new: Any) -> str:
     if _are_conditions(old) and _are_conditions(new):
         return _describe_conditions(old, new)
     if isinstance(old, list) and isinstance(new, list) and len(old) > 3 and set(old) != set(new):
-        lost, gained = (
-            [str(name) for name in one if name not in other]
-            for one, other in ((old, new), (new, old))
-        )
-        changes = [
-            f"{verb} {_some(names)}"
-            for verb, names in (("lost", lost), ("gained", gained))
-            if names
-        ]
-        return f"{key} {' and '.join(changes)}"
+        return f"{key} {word_lists(old, new)}"
     return f"{key} was {_spell(old)} and is now {_spell(new)}"
 
 
@@ -119,8 +112,3 @@ def _spell(value: Any) -> str:
     if value is None:
         return "not given"
     return _DIGEST.sub(lambda match: match[0][:DIGITS], str(value))
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
