@@ -23,6 +23,7 @@ from sslens.store import Store
 from sslens.study import Study
 from sslens.study.knn import KnnRequest
 from sslens.study.out_folders import claim_knn, claim_study
+from sslens.study.storing import FeatureRequest
 from sslens.table import Results, Table
 from sslens.training.run_files import find_older, remove_run, require_free
 from tuning import fit
@@ -113,6 +114,17 @@ def test_a_study_replaces_no_training(kind: str, tmp_path: Path) -> None:
     assert str(refused.value).endswith(": give another out.")
     assert (tmp_path / "last.safetensors").read_text() == "weights"
     OwnFiles(tmp_path).require(kind, {"seed": 1}, overwrite=True)
+
+
+def test_features_and_studies_have_folders_of_their_own(tmp_path: Path) -> None:
+    study = Study(("pixels",), "photos")
+    claim_study(study).take(tmp_path / "study")
+    with pytest.raises(InputError, match="study holds a study: give another out"):
+        FeatureRequest("pixels", "photos", tmp_path / "study")
+    lay(tmp_path / "features", "features.json")
+    for claim in (claim_study(study), claim_knn(KnnRequest("pixels", "photos"))):
+        with pytest.raises(InputError, match="features holds features: give another out"):
+            claim.take(tmp_path / "features", overwrite=True)
 
 
 @pytest.mark.parametrize("model", ["", "last.safetensors", "last.safetensors@branch=student"])

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from sslens.errors import InputError
 from sslens.own_files import Contents, OwnFiles
+from sslens.study.stored import MANIFEST
 
 if TYPE_CHECKING:
     from sslens.study.asked import Study
@@ -54,6 +56,8 @@ class Claim:
         Raises:
             InputError: the folder cannot be taken; the message says what it holds.
         """
+        if (folder / MANIFEST).is_file():
+            raise InputError(f"{folder} holds features", mend="give another {out}")
         older = self.find_older(folder)
         OwnFiles(folder).require(
             self.kind, self.asked, names=self.names, overwrite=overwrite, older=older

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: the table that a terminal shows in the place of a paragraph
 INVARIANCES = "invariance/changes"
+#: the table with a row for each pair of models whose weights are compared
+PAIRS = "weights-changed/pairs"
 #: what one name in `Tables` or `Figures` stands for
 Kept = TypeVar("Kept")
 
@@ -262,21 +264,31 @@ class Result:
         from sslens.report.writing.left_over import write_changes
         from sslens.study.report_files import ANSWER
 
-        findings = [sentences[0] for sentences in self.findings.values() if sentences]
+        findings = self._choose_findings()
         if not findings:
             findings = _list_lines(self.answered.frame, width) or [self._point_to_tables(path)]
         choice = "" if self.front is None else self.front.choice
         changes = write_changes(self.tables.to_tables(), width)
         grid = None
-        if len(findings) == 1 and INVARIANCES in self.tables:  # else other answers would be lost
+        if len(self.findings) == 1 and INVARIANCES in self.tables:  # else answers would be lost
             grid = make_grid(self.tables[INVARIANCES], f"tables/{INVARIANCES}.csv" if path else "")
-        elif len(findings) == 1:  # as of each pair of models, of which the first is not all
-            findings = [
-                one for sentences in self.findings.values() for one in sentences
-            ] or findings
         saved = ANSWER if path else ""
         told = Told(self.title, self.notes, findings, path, saved, choice, changes, grid)
         return write_answer(self.answered.frame.to_dict("records"), told, width)
+
+    def _choose_findings(self) -> list[str]:
+        """The first sentence of each analysis, and all of one that is alone; of weights that are
+        compared in several pairs the first sentence of each pair's paragraph."""
+        told = {name: list(sentences) for name, sentences in self.findings.items() if sentences}
+        firsts = {
+            name: sentences if len(told) == 1 else sentences[:1] for name, sentences in told.items()
+        }
+        compared = PAIRS.partition("/")[0]
+        if compared in told and len(self.tables[PAIRS]) > 1:
+            firsts[compared] = [
+                f"{one.partition('. ')[0].removesuffix('.')}." for one in told[compared]
+            ]
+        return [one for sentences in firsts.values() for one in sentences]
 
     def _point_to_tables(self, path: str) -> str:
         """Say that nothing is said in words, and where the numbers are."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 
 from sslens import zoo
 from sslens.errors import InputError
+from sslens.own_files import OwnFiles
 from sslens.progress import progress
 from sslens.store import Store
 from sslens.study.image_sets import describe_skipped
@@ -46,6 +47,9 @@ class FeatureRequest:
     def __post_init__(self) -> None:
         zoo.check(self.model)
         require_folder_name(self.out, "features are stored in a folder")
+        if (there := OwnFiles(self.out).read()) is not None:
+            what = there.explain("set of features", {})
+            raise InputError(f"{self.out} holds {what}", mend="give another {out}")
         for name, value in (("batch", self.batch), ("shard", self.shard)):
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}", mend=f"give 1 or more to {{{name}}}")

@@ -90,10 +90,10 @@ def _read_group(where: str, entries: Mapping[Any, Any]) -> Iterator[ToldColours]
         if mean is None or std is None or min(std) <= 0:
             continue
         doubt = ""
-        if names == NAMES[0] and not any(name in entries for name in IMAGES):
-            doubt = "no size of images stands beside them"
-        elif not (min(mean) >= 0 and max(mean + std) <= 1 and min(std) >= LEAST):
+        if not (min(mean) >= 0 and max(mean + std) <= 1 and min(std) >= LEAST):
             doubt = "they are not of values from 0 to 1"
+        elif names == NAMES[0] and not any(name in entries for name in IMAGES):
+            doubt = "no size of images stands beside them"
         yield ToldColours(where, mean, std, doubt)
 
 
