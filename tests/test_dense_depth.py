@@ -37,6 +37,7 @@ from sslens.statistics.estimate import Estimate
 from sslens.store import Store
 from sslens.study import Study, prepare
 from sslens.study.capturing import capture, list_own_passes
+from sslens.study.study_cost import estimate_study
 from sslens.table import Results
 
 NANO = "random:vit_nano_patch8_32"
@@ -329,6 +330,8 @@ def test_a_study_of_scenes_gives_masks_as_models_see_them(tmp_path: Path, side: 
     own = list_own_passes(plan.situation, plan.analyses, plan.runner.store)
     assert bool(own) is (side is not None)
     assert all(one.model.transform.crop == side for one in own)
+    cost = estimate_study(plan).seconds
+    assert min(cost["dense probes"], cost["passes"]) > 0
     captured = capture(plan.situation, plan.passes, plan.runner)
     maps, segments = (plugin("study/needs", name).gather(captured) for name in ("maps", "segments"))
     assert set(maps.images) == set(segments.images.views)
