@@ -260,11 +260,13 @@ class Result:
             path: where the report was saved.
         """
         from sslens.report.writing.answer import Told, write_answer
+        from sslens.report.writing.answer_notes import choose_findings
         from sslens.report.writing.invariance_grid import make_grid
         from sslens.report.writing.left_over import write_changes
         from sslens.study.report_files import ANSWER
 
-        findings = self._choose_findings()
+        pairs = len(self.tables[PAIRS]) if PAIRS in self.tables else 0
+        findings = choose_findings(self.findings, PAIRS.partition("/")[0] if pairs > 1 else "")
         if not findings:
             findings = _list_lines(self.answered.frame, width) or [self._point_to_tables(path)]
         choice = "" if self.front is None else self.front.choice
@@ -275,20 +277,6 @@ class Result:
         saved = ANSWER if path else ""
         told = Told(self.title, self.notes, findings, path, saved, choice, changes, grid)
         return write_answer(self.answered.frame.to_dict("records"), told, width)
-
-    def _choose_findings(self) -> list[str]:
-        """The first sentence of each analysis, and all of one that is alone; of weights that are
-        compared in several pairs the first sentence of each pair's paragraph."""
-        told = {name: list(sentences) for name, sentences in self.findings.items() if sentences}
-        firsts = {
-            name: sentences if len(told) == 1 else sentences[:1] for name, sentences in told.items()
-        }
-        compared = PAIRS.partition("/")[0]
-        if compared in told and len(self.tables[PAIRS]) > 1:
-            firsts[compared] = [
-                f"{one.partition('. ')[0].removesuffix('.')}." for one in told[compared]
-            ]
-        return [one for sentences in firsts.values() for one in sentences]
 
     def _point_to_tables(self, path: str) -> str:
         """Say that nothing is said in words, and where the numbers are."""

@@ -2,7 +2,7 @@
 more there are."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sslens.errors import Caution
 
@@ -43,6 +43,30 @@ def write_notes(notes: Sequence[str], where: str, width: int, room: int) -> list
     if left or is_cut:
         lines += wrap(_count_left(left, where, more=bool(lines), is_cut=is_cut), width)
     return lines
+
+
+def choose_findings(findings: Mapping[str, Sequence[str]], listed: str = "") -> list[str]:
+    """Choose what a terminal says of analyses: the first sentence of each, and all of one that is
+    alone; of one that lists pairs of models the first sentence of each pair's paragraph.
+
+    Args:
+        findings: the sentences by the name of the analysis.
+        listed: the name of the analysis that lists pairs; empty if none does.
+
+    >>> found = {"knn": ["One.", "Two."], "diff": ["a and b differ. By kind.", "a and c do not."]}
+    >>> choose_findings(found, "diff")
+    ['One.', 'a and b differ.', 'a and c do not.']
+    >>> choose_findings({"knn": found["knn"]})
+    ['One.', 'Two.']
+    """
+    told = {name: list(sentences) for name, sentences in findings.items() if sentences}
+    chosen: list[str] = []
+    for name, sentences in told.items():
+        if name == listed:
+            chosen += [f"{one.partition('. ')[0].removesuffix('.')}." for one in sentences]
+        else:
+            chosen += sentences if len(told) == 1 else sentences[:1]
+    return chosen
 
 
 def write_findings(findings: Sequence[str], where: str, width: int, room: int) -> list[str]:
