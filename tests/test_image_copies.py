@@ -134,9 +134,7 @@ def test_the_same_photograph_in_another_size_or_saved_again_is_told() -> None:
     assert find_near_copies(images, bank).tolist() == [[0, 11], [4, 10]]
     (note,) = describe_near_copies([images], [bank])
     assert note.startswith("4 of 12 images that vote, train or are judged have a near copy")
-    assert note.endswith(
-        "whatever the features are: a and l of the bank; e of the bank and k of the bank."
-    )
+    assert "They are kept: a and l of the bank; e of the bank and k of the bank. Shrunk" in note
     assert not describe_near_copies([shrink([*pictures, mirrored], "abcdefghijk")])
 
 

@@ -214,9 +214,9 @@ def describe_near_copies(
     return [
         Caution(
             f"{count:,} of {len(names):,} images that vote, train or are judged have a near copy"
-            f" among these: shrunk to 32 × 32, the pixels of both correlate by {ALIKE:g} or more,"
-            " as after a photograph is scaled or saved again. They are kept, and k-NN and probes"
-            f" may have them right whatever the features are: {named}{more}."
+            " among these: k-NN and probes may have them right whatever the features are. They are"
+            f" kept: {named}{more}. Shrunk to 32 × 32, the pixels of both correlate by {ALIKE:g} or"
+            " more, as after a photograph is scaled or saved again."
         )
     ]
 
